@@ -1,0 +1,31 @@
+"""Train an image-denoising autoencoder in Keras; export it; prove that every export computes the same.
+
+Public names load on first use, so that `import keras_dae` costs nothing and does not import TensorFlow.
+"""
+
+import importlib
+
+__version__ = "0.1.0"
+
+_MODULE_OF = {
+    "TrainConfig": "config",
+    "UserError": "errors",
+    "add_noise": "noise",
+    "build_autoencoder": "model",
+    "load_dataset": "data",
+    "load_state_dict": "torch_weights",
+    "render_digits": "digits",
+    "to_state_dict": "torch_weights",
+    "train_and_evaluate": "train",
+}
+__all__ = ["__version__", *sorted(_MODULE_OF)]
+
+
+def __getattr__(name):
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+
+
+def __dir__():
+    return __all__

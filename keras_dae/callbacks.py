@@ -1,0 +1,69 @@
+"""Keras callbacks that watch a training: its speed, and whether it still learns."""
+
+import time
+
+import keras
+import numpy as np
+
+from keras_dae.errors import UserError
+
+LEAST_VARIATION = 0.05  # of the denoised images, as a share of the clean images' own
+STEPS_BEFORE_JUDGING = 300  # earlier, a network that will learn may still give a constant
+
+
+class Throughput(keras.callbacks.Callback):
+    """Adds `seconds` (validation included) and `images_per_second` (training alone) to each epoch's logs."""
+
+    def __init__(self, images_per_epoch):
+        super().__init__()
+        self.images_per_epoch = images_per_epoch
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.start = time.perf_counter()
+        self.training_end = None
+
+    def on_test_begin(self, logs=None):
+        self.training_end = self.training_end or time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        end = time.perf_counter()
+        logs["seconds"] = round(end - self.start, 3)
+        logs["images_per_second"] = round(self.images_per_epoch / ((self.training_end or end) - self.start), 1)
+
+
+class StopIfUseless(keras.callbacks.Callback):
+    """Raises `UserError` when the loss is no longer a number, or every image comes out the same.
+
+    Args:
+        noisy, clean: some validation images, float32 `(n, height, width, channels)`.
+    """
+
+    def __init__(self, noisy, clean):
+        super().__init__()
+        self.noisy, self.clean = noisy, clean
+
+    def on_train_batch_end(self, batch, logs=None):
+        if not np.isfinite(logs["loss"]):
+            raise UserError(
+                f"training diverged: the loss is {logs['loss']}; try a lower --learning-rate, more --warmup-steps, "
+                "or --initialization he"
+            )
+
+    def on_epoch_end(self, epoch, logs=None):
+        if int(self.model.optimizer.iterations) >= STEPS_BEFORE_JUDGING:
+            check_not_constant(self.model, self.noisy, self.clean)
+
+
+def check_not_constant(model, noisy, clean):
+    """Raise `UserError` when `model` gives (nearly) the same image for all of `noisy`.
+
+    The measure is the standard deviation across images, averaged over pixels, beside that of the `clean` ones.
+    """
+    expected = clean.std(axis=0).mean()
+    got = model.predict_on_batch(noisy).std(axis=0).mean()
+    if got < LEAST_VARIATION * expected:
+        raise UserError(
+            f"training collapsed: every image comes out the same (standard deviation across images {got:.2g}, "
+            f"of the clean ones {expected:.2g}); try a lower --learning-rate, more --warmup-steps, another --seed, or "
+            "--initialization he"
+        )

@@ -1,0 +1,69 @@
+"""Files and folders that appear whole or not at all."""
+
+import contextlib
+import json
+import os
+import shutil
+from pathlib import Path
+
+from keras_dae.errors import UserError
+
+
+@contextlib.contextmanager
+def whole_file(path):
+    """Yield a temporary path beside `path`, same ending, to write to; put it in place if the block succeeds.
+
+    Raises:
+        UserError: when the folder or the file cannot be written; `path` is then as it was before.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        sync(temporary)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def sync(path):
+    """Make sure that a file or a folder's entries are on the disk, so that a power loss cannot take them."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_json(path, value):
+    """Write `value` as indented JSON, whole or not at all. Raises `UserError` when it cannot be written."""
+    with whole_file(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def read_json(path):
+    """Return the object in a JSON file. Raises `UserError` when it is missing, cut or not a JSON object."""
+    try:
+        value = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {path}: {error}") from None
+    if not isinstance(value, dict):
+        raise UserError(f"expected a JSON object in {path}, got {type(value).__name__}")
+    return value
+
+
+def put_folder_in_place(finished, target):
+    """Rename folder `finished` to `target`; a folder already there is kept until the new one stands."""
+    finished, target = Path(finished), Path(target)
+    if target.exists():
+        old = target.with_name(f".{target.name}.old")
+        shutil.rmtree(old, ignore_errors=True)
+        target.rename(old)
+        finished.rename(target)
+        shutil.rmtree(old)
+    else:
+        finished.rename(target)
+    sync(target.parent)

@@ -1,0 +1,92 @@
+"""The training itself: `model.fit`, resumable, the same bits for the same seed."""
+
+import sys
+
+import keras
+import tensorflow as tf
+
+from keras_dae.callbacks import STEPS_BEFORE_JUDGING, StopIfUseless, Throughput, check_not_constant
+from keras_dae.checkpoint import Checkpoint, EarlyStopping
+from keras_dae.metrics import psnr
+from keras_dae.model import build_autoencoder
+from keras_dae.pipeline import evaluation_images, training_batches
+
+WATCHED = 100  # validation images on which a collapse is looked for
+VALIDATION_BATCH = 256
+
+
+def fit(config, dataset, checkpoint_dir, tensorboard=None):
+    """Train on `dataset`, going on from a checkpoint if there is one; return `(model, history)`.
+
+    `history` is a list of dicts with `keras_dae.checkpoint.COLUMNS` as keys, one an epoch.
+
+    Args:
+        config: `TrainConfig`.
+        dataset: `keras_dae.data.DataSet`.
+        checkpoint_dir: folder of the checkpoints.
+        tensorboard: folder for TensorBoard's event files, or None.
+
+    Raises:
+        UserError: the training diverged or collapsed, or a checkpoint cannot be written.
+    """
+    keras.utils.set_random_seed(config.seed)
+    tf.config.experimental.enable_op_determinism()
+    model = build_autoencoder((None, None, config.channels), config.initialization, config.seed)
+    _, steps, steps_per_execution = training_batches(dataset.train, config)
+    model.compile(
+        optimizer=keras.optimizers.Adam(learning_rate(config, steps), config.beta_1, config.beta_2),
+        loss="mse",
+        metrics=[psnr],
+        steps_per_execution=steps_per_execution,
+        jit_compile=False,  # on a CPU twice slower
+    )
+    checkpoint = Checkpoint(checkpoint_dir, keep_best=config.early_stopping is not None)
+    done = checkpoint.restore(model)
+    if done:
+        print(f"going on after epoch {done} of {config.epochs}")
+    early_stopping = EarlyStopping(config.early_stopping or config.epochs, checkpoint)
+
+    noisy, clean = evaluation_images(dataset.validation, config)
+    if done < config.epochs and not early_stopping.is_over():
+        batches, _, _ = training_batches(dataset.train, config, first_epoch=done)
+        callbacks = [
+            Throughput(images_per_epoch=steps * min(config.batch_size, len(dataset.train))),
+            StopIfUseless(noisy[:WATCHED], clean[:WATCHED]),
+            checkpoint,
+            early_stopping,
+        ]
+        if tensorboard:
+            callbacks.insert(1, keras.callbacks.TensorBoard(tensorboard, write_graph=False))
+        model.fit(
+            batches,
+            initial_epoch=done,
+            epochs=config.epochs,
+            steps_per_epoch=steps,
+            validation_data=tf.data.Dataset.from_tensor_slices((noisy, clean)).batch(VALIDATION_BATCH),
+            callbacks=callbacks,
+            shuffle=False,  # the pipeline does
+            verbose=1 if sys.stdout.isatty() else 2,
+        )
+    if config.early_stopping is not None:
+        checkpoint.restore_best(model)
+    if int(model.optimizer.iterations) >= STEPS_BEFORE_JUDGING:
+        check_not_constant(model, noisy[:WATCHED], clean[:WATCHED])
+    return model, checkpoint.history
+
+
+def learning_rate(config, steps):
+    """Return what Adam takes: a number, or a schedule over all steps of the training.
+
+    The rate rises linearly from 0 in `config.warmup_steps` steps; then it stays, or falls to 0 along a half cosine
+    (Loshchilov & Hutter 2017, arXiv:1608.03983, eq. 5, without restarts).
+    """
+    warmup = min(config.warmup_steps, steps * config.epochs - 1)
+    if config.schedule == "constant" and not warmup:
+        return config.learning_rate
+    return keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=0.0 if warmup else config.learning_rate,
+        decay_steps=steps * config.epochs - warmup,
+        alpha=0.0 if config.schedule == "cosine" else 1.0,
+        warmup_target=config.learning_rate if warmup else None,
+        warmup_steps=warmup,
+    )

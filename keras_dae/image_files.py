@@ -1,0 +1,82 @@
+"""Image files: finding them in a folder, and reading one as an array."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from keras_dae.errors import UserError
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+
+
+def find_images(folder):
+    """Return the paths of all image files below `folder`, sorted; links to folders are not followed.
+
+    Raises:
+        UserError: when `folder` is not a folder that can be read.
+    """
+
+    def fail(error):
+        if Path(error.filename) == Path(folder):
+            raise UserError(f"cannot read the folder {folder}: {error.strerror}")
+
+    if not os.path.isdir(folder):
+        raise UserError(f"expected a folder of images, got {folder}, which is {_what_is(folder)}")
+    return sorted(
+        Path(root, name)
+        for root, _, names in os.walk(folder, onerror=fail)
+        for name in names
+        if name.lower().endswith(SUFFIXES)
+    )
+
+
+def read_image(path, channels):
+    """Return an image file (of a multi-page TIFF, the first page) as `(height, width, channels)`.
+
+    8-bit and 1-bit files give uint8 in 0 … 255, deeper ones float32 in [0, 1]; alpha is dropped; the orientation
+    that a camera noted is applied. Raises `OSError` or `ValueError` when the file is no readable image.
+    """
+    with Image.open(path) as opened:
+        image = ImageOps.exif_transpose(opened)
+        if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+            values = _scale_deep(np.asarray(image), image.mode)
+            return np.repeat(values[..., None], channels, axis=-1)
+        image = image.convert("L" if channels == 1 else "RGB")
+        return np.asarray(image).reshape(image.height, image.width, channels)
+
+
+def _scale_deep(values, mode):
+    """Return 16-bit (also in a 32-bit container) or float values as float32 in [0, 1]."""
+    if mode == "F":
+        return to_unit_range(values.astype(np.float32))
+    if values.min() < 0 or values.max() > 65535:
+        raise ValueError(f"expected 16-bit values, got {values.min()} … {values.max()}")
+    return to_unit_range(values.astype(np.uint16))
+
+
+def to_unit_range(values):
+    """Return image values of any supported type as uint8 in 0 … 255 (as they are) or float32 in [0, 1].
+
+    Raises:
+        ValueError: another type, NaN or infinity, or floats outside [0, 1].
+    """
+    if values.dtype == np.uint8:
+        return values
+    if values.dtype == np.bool_:
+        return values.astype(np.uint8) * 255
+    if values.dtype == np.uint16:
+        return values.astype(np.float32) / 65535
+    if values.dtype.kind != "f":
+        raise ValueError(f"expected uint8, uint16, bool or float values, got {values.dtype}")
+    values = values.astype(np.float32)
+    if not np.isfinite(values).all():
+        raise ValueError("expected finite values, got NaN or infinity")
+    if values.size and (values.min() < 0 or values.max() > 1):
+        raise ValueError(f"expected floats in [0, 1], got {values.min():g} … {values.max():g}")
+    return values
+
+
+def _what_is(path):
+    return "a file" if os.path.isfile(path) else "not there"

@@ -1,0 +1,43 @@
+"""How far images are from the clean ones: MSE, PSNR and SSIM of each image."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+LEAST_MSE = 1e-10  # identical images count as 100 dB, so that a mean stays finite
+CHUNK = 500  # images measured at once
+
+
+def mse(clean, image):
+    """Return the mean squared error of each image: `(batch,)`, for float32 `(batch, height, width, channels)`."""
+    return keras.ops.mean(keras.ops.square(image - clean), axis=(1, 2, 3))
+
+
+def psnr(clean, image):
+    """Return each image's peak signal-to-noise ratio in dB, 10 log10(1 / MSE): `(batch,)`.
+
+    Images are float32 `(batch, height, width, channels)` in [0, 1], the peak being 1; at most 100 dB.
+    """
+    return -10 * keras.ops.log10(keras.ops.maximum(mse(clean, image), LEAST_MSE))
+
+
+def ssim(clean, image):
+    """Return each image's structural similarity in [-1, 1]: `(batch,)`.
+
+    Images are float32 `(batch, height, width, channels)` in [0, 1], at least 11×11. Wang et al. 2004 ("Image
+    quality assessment: from error visibility to structural similarity"): 11×11 Gaussian window, σ = 1.5.
+    """
+    return tf.image.ssim(clean, image, max_val=1.0)
+
+
+METRICS = {metric.__name__: metric for metric in (mse, psnr, ssim)}
+
+
+def mean_metrics(clean, images):
+    """Return `{"mse", "psnr", "ssim"}`: means over the images of arrays `(n, height, width, channels)` in [0, 1]."""
+    return {name: float(np.mean(_per_image(metric, clean, images))) for name, metric in METRICS.items()}
+
+
+def _per_image(metric, clean, images):
+    parts = [slice(start, start + CHUNK) for start in range(0, len(clean), CHUNK)]
+    return np.concatenate([np.asarray(metric(clean[part], images[part]), np.float64) for part in parts])

@@ -1,0 +1,89 @@
+"""Random patches of images of any size, a batch at a time, so that memory does not grow with the images."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+READERS = 2  # threads that decode images
+MIXED = 2048  # patches held back, out of which each batch is drawn
+
+
+@dataclass(frozen=True)
+class PatchStream:
+    """Images that are cut into square patches.
+
+    Attributes:
+        read: int -> tuple of images `(height, width, channels)`, uint8 or float32 in [0, 1]: the clean one, and
+            the noisy one where real pairs are given.
+        patches: how many patches an epoch takes from each image.
+        patch_size: pixels, a multiple of 4.
+    """
+
+    read: Callable[[int], tuple]
+    patches: tuple[int, ...]
+    patch_size: int
+
+    def __len__(self):
+        return sum(self.patches)
+
+    def batches(self, batch_size, seed, epoch):
+        """Yield batches `(clean,)` or `(clean, noisy)`, each float32 `(batch_size, patch_size, patch_size, channels)`.
+
+        Order and places follow from `(seed, epoch)` alone. What is left over after whole batches is dropped.
+        """
+        random = np.random.default_rng([seed, epoch, 1])
+        pool, ready = [], []
+        for patch in self._patches(random.permutation(len(self.patches)), seed, epoch):
+            if len(pool) < MIXED:
+                pool.append(patch)
+                continue
+            chosen = random.integers(MIXED)
+            ready.append(pool[chosen])
+            pool[chosen] = patch
+            if len(ready) == batch_size:
+                yield stack(ready)
+                ready = []
+        ready += [pool[index] for index in random.permutation(len(pool))]
+        for start in range(0, len(ready) - batch_size + 1, batch_size):
+            yield stack(ready[start : start + batch_size])
+
+    def _patches(self, order, seed, epoch):
+        def cut(index):
+            return self.cut(index, np.random.default_rng([seed, epoch, 2, index]))
+
+        with ThreadPoolExecutor(READERS) as readers:
+            # A few images ahead of the consumer; a plain `map` would read the whole folder into memory.
+            pending = [readers.submit(cut, int(index)) for index in order[: 2 * READERS]]
+            for position in range(len(order)):
+                patches = pending.pop(0).result()
+                if (ahead := position + 2 * READERS) < len(order):
+                    pending.append(readers.submit(cut, int(order[ahead])))
+                yield from patches
+
+    def cut(self, index, random):
+        """Return the image's random patches: a list of tuples `(clean,)` or `(clean, noisy)`."""
+        images = self.read(index)
+        height, width = images[0].shape[:2]
+        size = self.patch_size
+        patches = []
+        for _ in range(self.patches[index]):
+            top, left = random.integers(height - size + 1), random.integers(width - size + 1)
+            patches.append(tuple(image[top : top + size, left : left + size].copy() for image in images))
+        return patches
+
+
+def stack(patches):
+    """Return patches, each a tuple of images, as a tuple of float32 batches in [0, 1]."""
+    return tuple(np.stack([unit_float(image) for image in images]) for images in zip(*patches))
+
+
+def unit_float(images):
+    """Return uint8 images in 0 … 255, or float32 ones in [0, 1], as float32 in [0, 1]."""
+    return images.astype(np.float32) / 255 if images.dtype == np.uint8 else images
+
+
+def patches_in(height, width, patch_size, most):
+    """Return how many patches an image gives in an epoch: as many as fit side by side, at most `most`."""
+    return min(most, (height // patch_size) * (width // patch_size))

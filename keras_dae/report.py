@@ -1,0 +1,79 @@
+"""What a finished training leaves in its run folder: model, history, metrics, pictures and model card."""
+
+import keras
+import numpy as np
+
+from keras_dae.checkpoint import write_history
+from keras_dae.files import whole_file, write_json
+from keras_dae.metrics import mean_metrics
+from keras_dae.model_card import write_model_card
+from keras_dae.pipeline import evaluation_images
+from keras_dae.plots import plot_loss, plot_samples
+
+PICTURED = 10  # test images in samples.png
+BATCH = 256
+
+
+def report(run, config, dataset, model, history):
+    """Measure `model` on the noisy test images, and write all files but config.json into the folder `run`.
+
+    Args:
+        run: path of the run folder.
+        config: `TrainConfig`.
+        dataset: `keras_dae.data.DataSet`.
+        model: the trained `keras.Model`.
+        history: list of rows, see `keras_dae.checkpoint`.
+
+    Raises:
+        UserError: a file cannot be written.
+    """
+    save_model(model, run / "model.keras")
+    write_history(run / "history.csv", history)
+
+    noisy, clean = evaluation_images(dataset.test, config)
+    denoised = model.predict(noisy, batch_size=BATCH, verbose=0)
+    metrics = {
+        "dataset": dataset.name,
+        "dataset_sha256": dataset.sha256,
+        "images": len(clean),
+        "noise": ["real pairs"] if config.has_pairs else list(config.noise),
+        "noise_factor": None if config.has_pairs else list(config.noise_factor),
+        "clip": config.clip,
+        "test": mean_metrics(clean, denoised),
+        "noisy": mean_metrics(clean, noisy),
+        "parameters": model.count_params(),
+        "epochs": len(history),
+        "training_seconds": round(sum(row["seconds"] for row in history), 1),
+    }
+    write_json(run / "metrics.json", metrics)
+
+    shown = np.linspace(0, len(clean) - 1, min(PICTURED, len(clean))).astype(int)
+    plot_samples(
+        run / "samples.png",
+        clean[shown],
+        noisy[shown],
+        denoised[shown],
+        f"{dataset.name}, {describe_noise(metrics)}: {metrics['noisy']['psnr']:.1f} dB noisy, "
+        f"{metrics['test']['psnr']:.1f} dB denoised (mean of {len(clean):,} test images)",
+    )
+    plot_loss(run / "loss.png", history, f"{dataset.name}, {describe_noise(metrics)}")
+    write_model_card(run)
+    print(
+        f"{len(clean):,} test images: MSE {metrics['noisy']['mse']:.4f} noisy, {metrics['test']['mse']:.4f} denoised; "
+        f"PSNR {metrics['noisy']['psnr']:.2f} dB noisy, {metrics['test']['psnr']:.2f} dB denoised"
+    )
+
+
+def save_model(model, path):
+    """Save the network and its weights alone, without optimizer or metrics, so that any Keras loads it."""
+    plain = keras.Model.from_config(model.get_config())
+    plain.set_weights(model.get_weights())
+    with whole_file(path) as temporary:
+        plain.save(temporary)
+
+
+def describe_noise(metrics):
+    """Return the noise of a metrics.json in words, such as `gaussian noise 0.5`."""
+    if metrics["noise_factor"] is None:
+        return "real noise"
+    return f"{' or '.join(metrics['noise'])} noise {' to '.join(f'{f:g}' for f in metrics['noise_factor'])}"

@@ -1,0 +1,206 @@
+"""Train, evaluate and picture a denoiser: `python -m keras_dae.train`."""
+
+import argparse
+import os
+import shutil
+import signal
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from keras_dae import __version__, errors
+from keras_dae.config import RECIPES, TrainConfig
+from keras_dae.data import NAMES, DataSet, load_dataset
+from keras_dae.errors import UserError
+from keras_dae.files import put_folder_in_place, read_json, write_json
+from keras_dae.names import INITIALIZATIONS, NOISES, SCHEDULES
+
+FORMAT = 1  # of config.json and the run folder
+
+
+def train_and_evaluate(config, output_dir=None, overwrite=False, tensorboard=None):
+    """Train as `config` says, or go on with an interrupted training, and return the path of the run folder.
+
+    The run grows in `<output_dir>.partial` and is renamed when all of it is there. Interrupted runs go on from
+    the last whole epoch, with the result of an uninterrupted one.
+
+    Args:
+        config: `TrainConfig`.
+        output_dir: run folder; None for `saved_models/<dataset>-<noise>-<factor>`.
+        overwrite: whether a finished run there may be replaced, or an interrupted one with other options dropped.
+        tensorboard: folder for TensorBoard's event files, or None.
+
+    Raises:
+        UserError: unusable data, a folder that is taken or cannot be written, a training that learns nothing.
+    """
+    if output_dir is not None:
+        _check_target(Path(output_dir), overwrite)
+    dataset = load_dataset(config)
+    run = Path(output_dir) if output_dir is not None else Path("saved_models", default_name(config, dataset))
+    _check_target(run, overwrite)
+    partial = run.with_name(run.name + ".partial")
+    _begin(partial, config, dataset, overwrite)
+
+    # TensorFlow takes seconds to import: only now that nothing more can be wrong with the request.
+    from keras_dae.fit import fit
+    from keras_dae.report import report
+
+    model, history = fit(config, dataset, partial / "checkpoint", tensorboard)
+    report(partial, config, dataset, model, history)
+    shutil.rmtree(partial / "checkpoint")
+    put_folder_in_place(partial, run)
+    return run
+
+
+def default_name(config, dataset):
+    """Return the run folder's name: `<dataset>-<noise>-<factor>`, or the pairs' name where the noise is real."""
+    if config.has_pairs:
+        return dataset.name
+    return f"{dataset.name}-{'+'.join(config.noise)}-{'-'.join(f'{factor:g}' for factor in config.noise_factor)}"
+
+
+def _check_target(run, overwrite):
+    if not run.exists() or (run.is_dir() and not any(run.iterdir())):
+        return
+    if not (run / "config.json").is_file():
+        raise UserError(f"expected --output-dir to be a new folder or a run, got {run}, which is something else")
+    if not overwrite:
+        raise UserError(f"{run} holds a finished run; give --overwrite to replace it, or another --output-dir")
+
+
+def _begin(partial, config, dataset, overwrite):
+    """Make the working folder with its config.json, or check that the interrupted run in it is the same one."""
+    description = describe(config, dataset)
+    if (partial / "config.json").exists():
+        before = read_json(partial / "config.json")
+        changed = TrainConfig.from_dict(before["config"]).differences(config)
+        changed += ["the images"] * (before["dataset"]["sha256"] != dataset.sha256)
+        if not changed:
+            return
+        if not overwrite:
+            raise UserError(
+                f"{partial} is an interrupted run that differs in {', '.join(changed)}; give the same options to go "
+                "on with it, --overwrite to drop it, or another --output-dir"
+            )
+    try:
+        if partial.exists():
+            shutil.rmtree(partial)
+        partial.mkdir(parents=True)
+    except OSError as error:
+        raise UserError(f"cannot make the folder {partial}: {error.strerror}") from None
+    write_json(partial / "config.json", description)
+
+
+def describe(config, dataset: DataSet):
+    """Return what config.json holds: all that is needed to train the same again."""
+    versions = {"keras_dae": __version__, "python": ".".join(map(str, sys.version_info[:3]))}
+    for package in ("tensorflow", "keras", "numpy", "matplotlib", "pillow"):
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:  # a build under another name, such as tensorflow-cpu
+            versions[package] = None
+    return {
+        "format": FORMAT,
+        "config": config.to_dict(),
+        "dataset": {
+            "name": dataset.name,
+            "sha256": dataset.sha256,
+            "training_images": len(dataset.train),
+            "validation_images": len(dataset.validation),
+            "test_images": len(dataset.test),
+            "image_shape": list(dataset.test.clean.shape[1:]),
+            "skipped": [errors.printable(reason) for reason in dataset.skipped],
+        },
+        "versions": versions,
+    }
+
+
+def load_config(path, **overrides):
+    """Return the `TrainConfig` in a run's config.json, some fields replaced. Raises `UserError` if it holds none."""
+    about = read_json(path)
+    if about.get("format") != FORMAT or not isinstance(about.get("config"), dict):
+        raise UserError(f"expected {path} to hold a training's config in format {FORMAT}, got {about.get('format')}")
+    return TrainConfig.from_dict({**about["config"], **overrides})
+
+
+def main(argv=None):
+    """Command line of `train_and_evaluate`; returns the exit status."""
+    options = vars(parser().parse_args(argv))
+    output_dir, overwrite, tensorboard = (options.pop(name) for name in ("output_dir", "overwrite", "tensorboard"))
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's notes on this machine's processor
+
+    def command():
+        signal.signal(signal.SIGTERM, _terminate)
+        config = _config(**options)
+        try:
+            run = train_and_evaluate(config, output_dir, overwrite, tensorboard)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt("finished epochs are kept; run the same command again to go on") from None
+        print(f"{run}: finished")
+
+    return errors.run(command)
+
+
+def _config(config=None, **options):
+    """Return the config of a config.json, or of a recipe, with the options given on top."""
+    if config is None:
+        return TrainConfig.from_recipe(**options)
+    if "recipe" in options:
+        raise UserError("expected --config or --recipe, got both")
+    return load_config(config, **options)
+
+
+def _terminate(signal_number, frame):
+    raise KeyboardInterrupt
+
+
+def parser():
+    """Return the argument parser; an option that is not given is absent, so that the recipe's value holds."""
+    parser = argparse.ArgumentParser(
+        prog="python -m keras_dae.train",
+        description="Train a denoising autoencoder; write model, history, metrics and pictures into a run folder.",
+        argument_default=argparse.SUPPRESS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="Defaults are the recipe's; `seed` is the PyTorch original's training, `best` trains longer and better.",
+    )
+    add = parser.add_argument
+    add("--recipe", choices=RECIPES, help="set of defaults (seed)")
+    add("--config", metavar="FILE", help="take the values of a run's config.json instead of a recipe's")
+    data = parser.add_argument_group("images")
+    add = data.add_argument
+    add("--dataset", help=f"{', '.join(NAMES)}, a folder of images, or an .npz or .npy file (auto: MNIST, else digits)")
+    add("--data-dir", help="folder to look for mnist and fashion_mnist in, before KERAS_DAE_DATA and Keras's cache")
+    add("--noisy-dir", help="folder of really noisy images, with --clean-dir: nothing is synthesized then")
+    add("--clean-dir", help="folder of the same images without noise, of the same names")
+    add("--channels", type=int, choices=(1, 3), help="1 for grey, 3 for RGB (1)")
+    add("--patch-size", type=int, help="pixels, a multiple of 4, at least 20 (chosen to fit, at most 64)")
+    add("--patches-per-image", type=int, help="at most so many patches of an image an epoch (16)")
+    add("--limit", type=int, help="use only so many images, for a quick try")
+    add("--validation-split", type=float, help="share of the training images held out (0.05)")
+    noise = parser.add_argument_group("noise")
+    add = noise.add_argument
+    add("--noise", nargs="+", choices=NOISES, help="several: one drawn for each image (gaussian)")
+    add("--noise-factor", nargs="+", type=float, metavar="F", help="one, or LOW HIGH: drawn for each image (0.5)")
+    add("--no-clip", dest="clip", action="store_false", help="do not cut noisy values to [0, 1]")
+    training = parser.add_argument_group("training")
+    add = training.add_argument
+    add("--batch-size", type=int)
+    add("--epochs", type=int)
+    add("--learning-rate", type=float, help="Adam's; the highest of the schedule")
+    add("--beta-1", type=float, help="Adam's")
+    add("--beta-2", type=float, help="Adam's")
+    add("--schedule", choices=SCHEDULES)
+    add("--warmup-steps", type=int)
+    add("--initialization", choices=INITIALIZATIONS)
+    add("--early-stopping", type=int, metavar="EPOCHS", help="stop after so many epochs without improvement")
+    add("--seed", type=int)
+    output = parser.add_argument_group("output")
+    add = output.add_argument
+    add("--output-dir", default=None, help="run folder (saved_models/<dataset>-<noise>-<factor>)")
+    add("--overwrite", action="store_true", default=False, help="replace a finished run")
+    add("--tensorboard", default=None, metavar="DIR", help="also write event files for TensorBoard")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
