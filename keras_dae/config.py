@@ -130,12 +130,12 @@ def _none_or(value, holds):
 RECIPES = {
     "seed": {},
     "best": {
-        "batch_size": 256,
+        "batch_size": 128,
         "epochs": 60,
         "learning_rate": 0.006,
         "beta_2": 0.99,
         "schedule": "cosine",
-        "warmup_steps": 300,
+        "warmup_steps": 500,
         "initialization": "he",
     },
 }

@@ -1,0 +1,76 @@
+"""What several tests share."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+import pytest
+from PIL import Image
+
+
+@pytest.fixture(scope="session")
+def digits():
+    """80 rendered digits, uint8 (80, 28, 28)."""
+    from keras_dae.digits import render_digits
+
+    return render_digits(80, seed=7)[0]
+
+
+@pytest.fixture(scope="session")
+def digits_npz(digits, tmp_path_factory):
+    """A file of 80 training and 20 test digits."""
+    path = tmp_path_factory.mktemp("digits") / "tiny.npz"
+    np.savez(path, x_train=digits, x_test=digits[:20])
+    return path
+
+
+@pytest.fixture
+def photographs(tmp_path):
+    """A folder of smooth pictures: 12 in sizes from 40×52 to 84×96, in several formats, depths and subfolders."""
+    folder = tmp_path / "photographs"
+    (folder / "more").mkdir(parents=True)
+    for index, suffix in enumerate(["png", "jpg", "tif", "bmp", "jpeg", "PNG"] * 2):
+        height, width = 40 + 4 * index, 52 + 4 * index
+        image = Image.fromarray(smooth_picture(height, width, index))
+        place = folder / "more" if index % 2 else folder
+        image.save(place / f"picture{index}.{suffix}")
+    return folder
+
+
+def smooth_picture(height, width, seed, channels=3):
+    """Return a colour picture of a few waves: uint8 (height, width, channels)."""
+    random = np.random.default_rng(seed)
+    y, x = np.mgrid[:height, :width][..., None]
+    waves = sum(
+        np.sin(random.uniform(-0.3, 0.3, channels) * y + random.uniform(-0.3, 0.3, channels) * x) for _ in "abc"
+    )
+    return np.uint8(np.clip(127 + 40 * waves, 0, 255))
+
+
+@pytest.fixture(scope="session")
+def mnist_dir():
+    """The folder with the real MNIST."""
+    folder = os.environ.get("KERAS_DAE_DATA")
+    if not folder or not Path(folder, "mnist.npz").is_file():
+        pytest.skip("KERAS_DAE_DATA names no folder with mnist.npz")
+    return Path(folder).resolve()
+
+
+def run_module(*arguments, cwd=None, env=None, timeout=300):
+    """Run `python -m …` in a process of its own; returns it with stdout and stderr as text."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent), **(env or {})}
+    command = [sys.executable, "-m", *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout)
+
+
+def assert_user_error(status, stderr, *expected):
+    """Check for exit status 2 and one clear line without a traceback."""
+    assert status == 2, stderr
+    assert "Traceback" not in stderr
+    (line,) = [line for line in stderr.splitlines() if line.startswith("error: ")]
+    for part in expected:
+        assert str(part) in line

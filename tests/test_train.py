@@ -1,0 +1,374 @@
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from conftest import assert_user_error, run_module
+from PIL import Image
+
+from keras_dae import fit as fit_module
+from keras_dae.config import TrainConfig
+from keras_dae.data import load_dataset
+from keras_dae.errors import UserError
+from keras_dae.fit import learning_rate
+from keras_dae.train import load_config, main, train_and_evaluate
+
+FILES = {"config.json", "history.csv", "loss.png", "metrics.json", "model.keras", "README.md", "samples.png"}
+
+
+@pytest.fixture
+def tiny(digits_npz):
+    """A config that trains in a second."""
+    return TrainConfig(dataset=str(digits_npz), epochs=2, batch_size=16, initialization="he")
+
+
+def weights(run):
+    return keras.models.load_model(run / "model.keras").get_weights()
+
+
+def assert_same_run(first, second):
+    """Check that two runs are the same but for times."""
+    assert all(np.array_equal(a, b) for a, b in zip(weights(first), weights(second)))
+
+    def untimed(run):
+        metrics = json.loads((run / "metrics.json").read_text())
+        del metrics["training_seconds"]
+        with open(run / "history.csv") as file:
+            rows = [dict(row, seconds="", images_per_second="") for row in csv.DictReader(file)]
+        return metrics, rows
+
+    assert untimed(first) == untimed(second)
+    assert (first / "samples.png").read_bytes() == (second / "samples.png").read_bytes()
+
+
+def test_run_folder(tiny, tmp_path, digits):
+    run = train_and_evaluate(tiny, tmp_path / "run")
+    assert {path.name for path in run.iterdir()} == FILES
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+    about = json.loads((run / "config.json").read_text())
+    assert TrainConfig.from_dict(about["config"]) == tiny
+    assert about["format"] == 1
+    assert about["dataset"] | {"sha256": ""} == {
+        "name": "tiny",
+        "sha256": "",
+        "training_images": 76,
+        "validation_images": 4,
+        "test_images": 20,
+        "image_shape": [28, 28, 1],
+        "skipped": [],
+    }
+    assert about["versions"]["keras"] == keras.__version__
+
+    with open(run / "history.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["epoch", "loss", "val_loss", "val_psnr", "seconds", "images_per_second"]
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert float(rows[1]["loss"]) < float(rows[0]["loss"])
+
+    for name in ("samples.png", "loss.png"):
+        with Image.open(run / name) as picture:
+            assert picture.width > 400
+    assert "tiny" in (run / "README.md").read_text()
+
+
+def test_metrics_are_of_the_noisy_test_images(tiny, tmp_path, digits):
+    """Measured again from model.keras: on noisy images, never the clean ones through the model."""
+    from keras_dae.pipeline import evaluation_images
+
+    run = train_and_evaluate(tiny, tmp_path / "run")
+    metrics = json.loads((run / "metrics.json").read_text())
+    noisy, _ = evaluation_images(load_dataset(tiny).test, tiny)
+    denoised = keras.models.load_model(run / "model.keras").predict(noisy, verbose=0)
+    for name, images in (("test", denoised), ("noisy", noisy)):
+        errors = np.mean((images - digits[:20, ..., None] / 255) ** 2, axis=(1, 2, 3))
+        assert metrics[name]["mse"] == pytest.approx(errors.mean(), rel=1e-4)
+        assert metrics[name]["psnr"] == pytest.approx(np.mean(-10 * np.log10(errors)), rel=1e-4)
+    assert metrics["noisy"]["mse"] == pytest.approx(0.115, abs=0.01)
+    assert metrics["images"] == 20
+
+
+def test_same_seed_same_bits_other_seed_others(tiny, tmp_path):
+    first, again = (train_and_evaluate(tiny, tmp_path / name) for name in ("first", "again"))
+    assert_same_run(first, again)
+    other = train_and_evaluate(TrainConfig(**{**tiny.to_dict(), "seed": 1}), tmp_path / "other")
+    assert not np.array_equal(weights(first)[0], weights(other)[0])
+
+
+class Killed(BaseException):
+    """Not caught by anything on its way."""
+
+
+@pytest.fixture
+def killed_in_second_epoch(monkeypatch):
+    """Make every call of `fit` die in the middle of its second epoch, if it has one."""
+
+    class Killer(fit_module.StopIfUseless):
+        epochs = 0
+
+        def on_epoch_begin(self, epoch, logs=None):
+            self.epochs += 1
+
+        def on_train_batch_end(self, batch, logs=None):
+            if self.epochs == 2:
+                raise Killed
+
+    monkeypatch.setattr(fit_module, "StopIfUseless", Killer)
+
+
+def resume_to_the_end(config, run, most=10):
+    """Start the same run until it finishes; return how often it died."""
+    for deaths in range(most):
+        try:
+            train_and_evaluate(config, run)
+        except Killed:
+            assert not run.exists()
+        else:
+            return deaths
+    raise AssertionError(f"still not finished after {most} tries")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"epochs": 4, "schedule": "cosine", "warmup_steps": 3},
+        {"epochs": 30, "early_stopping": 2, "learning_rate": 0.02},
+    ],
+    ids=["schedule", "early stopping"],
+)
+def test_interrupted_run_goes_on_to_the_same_bits(tiny, tmp_path, options, request, capsys):
+    config = TrainConfig(**{**tiny.to_dict(), **options})
+    whole = train_and_evaluate(config, tmp_path / "whole")
+    epochs = len((whole / "history.csv").read_text().splitlines()) - 1
+    assert ("early_stopping" in options) == (epochs < config.epochs)
+    request.getfixturevalue("killed_in_second_epoch")
+    assert resume_to_the_end(config, tmp_path / "resumed", most=epochs) == epochs - 1
+    assert f"going on after epoch {epochs - 1} of" in capsys.readouterr().out
+    assert_same_run(whole, tmp_path / "resumed")
+
+
+def test_early_stopping_keeps_the_best_weights(tiny, tmp_path):
+    config = TrainConfig(**{**tiny.to_dict(), "epochs": 30, "early_stopping": 2, "learning_rate": 0.02})
+    run = train_and_evaluate(config, tmp_path / "run")
+    with open(run / "history.csv") as file:
+        losses = [float(row["val_loss"]) for row in csv.DictReader(file)]
+    assert losses.index(min(losses)) == len(losses) - 3
+    best = TrainConfig(**{**config.to_dict(), "early_stopping": None, "epochs": len(losses) - 2})
+    assert all(np.array_equal(a, b) for a, b in zip(weights(run), weights(train_and_evaluate(best, tmp_path / "best"))))
+
+
+def test_finished_run_is_kept(tiny, tmp_path):
+    run = train_and_evaluate(tiny, tmp_path / "run")
+    before = {path.name: path.read_bytes() for path in run.iterdir()}
+    with pytest.raises(UserError, match="--overwrite to replace it, or another --output-dir"):
+        train_and_evaluate(tiny, run)
+    assert before == {path.name: path.read_bytes() for path in run.iterdir()}
+
+    other = TrainConfig(**{**tiny.to_dict(), "seed": 1})
+    train_and_evaluate(other, run, overwrite=True)
+    assert load_config(run / "config.json") == other
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_overwriting_keeps_the_old_run_until_the_new_one_stands(tiny, tmp_path, killed_in_second_epoch):
+    config = TrainConfig(**{**tiny.to_dict(), "epochs": 1})
+    run = train_and_evaluate(config, tmp_path / "run")
+    with pytest.raises(Killed):
+        train_and_evaluate(tiny, run, overwrite=True)
+    assert load_config(run / "config.json") == config
+    train_and_evaluate(tiny, run, overwrite=True)
+    assert load_config(run / "config.json") == tiny
+
+
+def test_interrupted_run_with_other_options_is_not_mixed(tiny, tmp_path, killed_in_second_epoch):
+    with pytest.raises(Killed):
+        train_and_evaluate(tiny, tmp_path / "run")
+    other = TrainConfig(**{**tiny.to_dict(), "epochs": 1, "noise_factor": (0.3,)})
+    with pytest.raises(UserError, match="differs in noise_factor, epochs"):
+        train_and_evaluate(other, tmp_path / "run")
+    train_and_evaluate(other, tmp_path / "run", overwrite=True)
+    assert load_config(tmp_path / "run" / "config.json") == other
+
+
+def test_folder_of_something_else_is_never_overwritten(tiny, tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(UserError, match="something else"):
+        train_and_evaluate(tiny, tmp_path, overwrite=True)
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
+def test_output_below_a_file(tiny, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot make the folder"):
+        train_and_evaluate(tiny, tmp_path / "file" / "run")
+
+
+def test_diverging_training_stops(tiny, tmp_path, monkeypatch):
+    images = np.full((80, 28, 28), 0.5, np.float32)
+    np.save(tmp_path / "images.npy", images)
+    config = TrainConfig(**{**tiny.to_dict(), "dataset": str(tmp_path / "images.npy")})
+    monkeypatch.setattr("keras_dae.pipeline.add_noise", lambda clean, *args: clean * float("nan"))
+    with pytest.raises(UserError, match="diverged"):
+        train_and_evaluate(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_collapsed_training_stops(tiny, tmp_path, monkeypatch):
+    """A learning rate far too high makes every image black; that is noticed in the epoch it is judged first."""
+    monkeypatch.setattr("keras_dae.callbacks.STEPS_BEFORE_JUDGING", 8)
+    config = TrainConfig(**{**tiny.to_dict(), "epochs": 50, "learning_rate": 1.0})
+    with pytest.raises(UserError, match=r"collapsed.*--learning-rate"):
+        train_and_evaluate(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_folder_and_colour(tmp_path, photographs):
+    config = TrainConfig(dataset=str(photographs), channels=3, epochs=1, batch_size=8, noise=("poisson", "speckle"))
+    run = train_and_evaluate(config, tmp_path / "run")
+    assert keras.models.load_model(run / "model.keras").input_shape == (None, None, None, 3)
+    assert json.loads((run / "config.json").read_text())["dataset"]["image_shape"] == [44, 44, 3]
+
+
+def test_real_pairs(tmp_path, photographs):
+    config = TrainConfig(noisy_dir=str(photographs), clean_dir=str(photographs), epochs=1, batch_size=8)
+    run = train_and_evaluate(config, tmp_path / "run")
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert (metrics["noise"], metrics["noise_factor"], metrics["noisy"]["mse"]) == (["real pairs"], None, 0)
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({}, "tiny-gaussian-0.5"),
+        ({"noise": "speckle", "noise_factor": (0.1, 0.6)}, "tiny-speckle-0.1-0.6"),
+        ({"noise": ("gaussian", "salt_and_pepper")}, "tiny-gaussian+salt_and_pepper-0.5"),
+    ],
+)
+def test_default_folder(tiny, tmp_path, monkeypatch, options, name):
+    monkeypatch.chdir(tmp_path)
+    run = train_and_evaluate(TrainConfig(**{**tiny.to_dict(), "epochs": 1, **options}))
+    assert run == Path("saved_models", name)
+    assert run.is_dir()
+
+
+def test_tensorboard(tiny, tmp_path):
+    train_and_evaluate(tiny, tmp_path / "run", tensorboard=str(tmp_path / "events"))
+    assert list(tmp_path.glob("events/*/events.*"))
+
+
+class TestLearningRate:
+    def rates(self, **options):
+        schedule = learning_rate(TrainConfig(epochs=2, learning_rate=0.01, **options), steps=50)
+        return [float(schedule(step)) for step in range(101)]
+
+    def test_constant_is_a_number(self):
+        assert learning_rate(TrainConfig(), 100) == 0.001
+
+    def test_cosine(self):
+        rates = self.rates(schedule="cosine")
+        assert rates[0] == pytest.approx(0.01)
+        assert rates[50] == pytest.approx(0.005)
+        assert rates[100] == pytest.approx(0, abs=1e-9)
+
+    @pytest.mark.parametrize(("schedule", "end"), [("cosine", 0), ("constant", 0.01)])
+    def test_warmup(self, schedule, end):
+        rates = self.rates(schedule=schedule, warmup_steps=20)
+        assert rates[0] == 0
+        assert rates[10] == pytest.approx(0.005)
+        assert max(rates) == rates[20] == pytest.approx(0.01)
+        assert rates[100] == pytest.approx(end, abs=1e-9)
+
+    def test_warmup_longer_than_the_training(self):
+        assert self.rates(schedule="cosine", warmup_steps=1000)[99] == pytest.approx(0.01)
+
+
+class TestCommandLine:
+    """One process each where the process itself is what is tested; else `main`."""
+
+    def test_wrong_option_values(self, capsys, tmp_path):
+        for options, expected in (
+            (["--noise-factor", "-1"], "not negative"),
+            (["--noise-factor", "0.5", "0.1"], "LOW HIGH"),
+            (["--batch-size", "0"], "batch_size"),
+            (["--patch-size", "30"], "multiple of 4"),
+            (["--dataset", str(tmp_path / "nowhere")], "nowhere"),
+            (["--noisy-dir", "/nowhere", "--clean-dir", "/nowhere"], "/nowhere"),
+            (["--config", str(tmp_path / "missing.json")], "missing.json"),
+            (["--config", "x", "--recipe", "best"], "--config or --recipe"),
+        ):
+            assert_user_error(
+                main([*options, "--output-dir", str(tmp_path / "run")]), capsys.readouterr().err, expected
+            )
+        assert not any(tmp_path.iterdir())
+
+    def test_damaged_config(self, capsys, tmp_path):
+        for content, expected in (
+            ("{", "cannot read"),
+            ("[]", "JSON object"),
+            ('{"format": 99, "config": {}}', "format 1"),
+            ('{"format": 1, "config": {"colour": 1}}', "colour"),
+        ):
+            (tmp_path / "config.json").write_text(content)
+            assert_user_error(main(["--config", str(tmp_path / "config.json")]), capsys.readouterr().err, expected)
+
+    def test_recipe_and_overrides(self, monkeypatch):
+        from keras_dae.train import _config, parser
+
+        options = vars(parser().parse_args(["--recipe", "best", "--epochs", "3", "--noise", "salt", "pepper"]))
+        for name in ("output_dir", "overwrite", "tensorboard"):
+            del options[name]
+        config = _config(**options)
+        assert (config.recipe, config.epochs, config.noise) == ("best", 3, ("salt", "pepper"))
+        assert config.schedule == "cosine"
+
+    def test_trained_again_from_config(self, tiny, tmp_path):
+        run = train_and_evaluate(tiny, tmp_path / "run")
+        assert main(["--config", str(run / "config.json"), "--output-dir", str(tmp_path / "again")]) == 0
+        assert_same_run(run, tmp_path / "again")
+
+    def test_main_job(self, digits_npz, tmp_path):
+        """In a process of its own: prints progress and the result, and refuses to do it twice."""
+        command = ["keras_dae.train", "--dataset", digits_npz, "--epochs", 1, "--batch-size", 16]
+        done = run_module(*command, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert "images_per_second" in done.stdout
+        assert "20 test images: MSE" in done.stdout
+        again = run_module(*command, cwd=tmp_path)
+        assert_user_error(again.returncode, again.stderr, "saved_models/tiny-gaussian-0.5", "--overwrite")
+
+    @pytest.mark.parametrize("which", [signal.SIGINT, signal.SIGTERM])
+    def test_interrupted(self, digits_npz, tmp_path, which):
+        command = [sys.executable, "-m", "keras_dae.train", "--dataset", digits_npz, "--output-dir", tmp_path / "run"]
+        command += ["--epochs", "100000", "--batch-size", "16"]
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+        process = subprocess.Popen(
+            command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
+        deadline = time.time() + 120
+        while not list(tmp_path.glob("run.partial/checkpoint/epoch-*")):
+            assert time.time() < deadline
+            assert process.poll() is None, process.stderr.read()
+            time.sleep(0.1)
+        process.send_signal(which)
+        _, stderr = process.communicate(timeout=60)
+        assert process.returncode == 130
+        assert "Traceback" not in stderr
+        assert "run the same command again to go on" in stderr
+        assert not (tmp_path / "run").exists()
+
+
+def test_mnist_original_recipe_learns(mnist_dir, tmp_path):
+    """One epoch of the original's training on a tenth of MNIST is already far better than the noisy input."""
+    config = TrainConfig(dataset="mnist", data_dir=str(mnist_dir), limit=12_000, epochs=3)
+    run = train_and_evaluate(config, tmp_path / "run")
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics["noisy"]["mse"] == pytest.approx(0.1157, abs=0.0005)
+    assert metrics["test"]["mse"] < 0.030
+    assert metrics["images"] == 10_000
