@@ -12,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from keras_dae.digits import cached_digits
-from keras_dae.errors import UserError, printable
+from keras_dae.errors import UserError, first_line, printable
 from keras_dae.image_files import find_images, read_image, to_unit_range
 from keras_dae.mnist import NotAvailable, load_mnist
 from keras_dae.patches import PatchStream, patches_in, unit_float
@@ -102,7 +102,7 @@ def _read_arrays(path, config):
         loaded = np.load(path, allow_pickle=False)
         arrays = {"images": loaded} if path.suffix == ".npy" else {key: loaded[key] for key in loaded.files}
     except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
-        raise UserError(f"cannot read {path} as arrays of numbers: {error}") from None
+        raise UserError(f"cannot read {path} as arrays of numbers: {first_line(error)}") from None
     if {"x_train", "x_test"} <= set(arrays):
         chosen = (arrays["x_train"], arrays["x_test"])
     elif "images" in arrays or len(arrays) == 1:
@@ -211,7 +211,7 @@ def _check_files(files, config):
         try:
             images = _read_files(file, config.channels)
         except Exception as error:  # noqa: BLE001 - decoders raise what they like; the file is reported, not hidden
-            return None, f"{file[-1]}: not a readable image ({error})", b""
+            return None, f"{file[-1]}: not a readable image ({first_line(error)})", b""
         shapes = {image.shape for image in images}
         if len(shapes) > 1:
             return None, f"{file[1]}: {images[1].shape[:2]} pixels, but {file[0]} has {images[0].shape[:2]}", b""
@@ -246,8 +246,8 @@ def _read_files(files, channels):
 
 
 def _fitting_patch(sides):
-    """Return a patch size for images with these shorter sides: at most MAX_PATCH, and so that nine in ten fit."""
-    most = int(np.quantile(sides, 0.1, method="lower")) if sides else MAX_PATCH
+    """Return a patch size for images with these shorter sides: at most MAX_PATCH, and so that 19 in 20 fit."""
+    most = int(np.quantile(sides, 0.05, method="lower")) if sides else MAX_PATCH
     return int(np.clip(most // 4 * 4, MIN_PATCH, MAX_PATCH))
 
 

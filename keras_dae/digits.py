@@ -196,7 +196,7 @@ def cached_digits():
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return arrays["x_train"], arrays["x_test"]
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         pass
     except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         print(f"the cache {path} is damaged ({error}) and is rendered anew", file=sys.stderr)

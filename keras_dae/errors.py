@@ -24,6 +24,11 @@ def run(command, *args, **kwargs):
     return 0
 
 
+def first_line(error):
+    """Return the first line of an exception's message, or its type where it has none."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
 def printable(value):
     """Return `str(value)` on one line: line breaks, control characters and lone surrogates escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in str(value))

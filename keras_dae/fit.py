@@ -3,6 +3,7 @@
 import sys
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from keras_dae.callbacks import STEPS_BEFORE_JUDGING, StopIfUseless, Throughput, check_not_constant
@@ -31,22 +32,14 @@ def fit(config, dataset, checkpoint_dir, tensorboard=None):
     """
     keras.utils.set_random_seed(config.seed)
     tf.config.experimental.enable_op_determinism()
-    model = build_autoencoder((None, None, config.channels), config.initialization, config.seed)
+    noisy, clean = evaluation_images(dataset.validation, config)
     _, steps, steps_per_execution = training_batches(dataset.train, config)
-    model.compile(
-        optimizer=keras.optimizers.Adam(learning_rate(config, steps), config.beta_1, config.beta_2),
-        loss="mse",
-        metrics=[psnr],
-        steps_per_execution=steps_per_execution,
-        jit_compile=False,  # on a CPU twice slower
-    )
+    model = compiled_model(config, clean.mean(), steps, steps_per_execution)
     checkpoint = Checkpoint(checkpoint_dir, keep_best=config.early_stopping is not None)
     done = checkpoint.restore(model)
     if done:
         print(f"going on after epoch {done} of {config.epochs}")
     early_stopping = EarlyStopping(config.early_stopping or config.epochs, checkpoint)
-
-    noisy, clean = evaluation_images(dataset.validation, config)
     if done < config.epochs and not early_stopping.is_over():
         batches, _, _ = training_batches(dataset.train, config, first_epoch=done)
         callbacks = [
@@ -72,6 +65,23 @@ def fit(config, dataset, checkpoint_dir, tensorboard=None):
     if int(model.optimizer.iterations) >= STEPS_BEFORE_JUDGING:
         check_not_constant(model, noisy[:WATCHED], clean[:WATCHED])
     return model, checkpoint.history
+
+
+def compiled_model(config, mean, steps, steps_per_execution):
+    """Return the untrained network with the loss and the optimizer of `config`, for epochs of `steps` steps.
+
+    `mean` is the clean images'; the network starts there, but not from a mean of 0 or 1, where it could not learn.
+    """
+    mean = float(np.clip(mean, 0.01, 0.99))
+    model = build_autoencoder((None, None, config.channels), config.initialization, config.seed, mean)
+    model.compile(
+        optimizer=keras.optimizers.Adam(learning_rate(config, steps), config.beta_1, config.beta_2),
+        loss="mse",
+        metrics=[psnr],
+        steps_per_execution=steps_per_execution,
+        jit_compile=False,  # on a CPU twice slower
+    )
+    return model
 
 
 def learning_rate(config, steps):

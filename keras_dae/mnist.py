@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_dae.errors import UserError
+from keras_dae.errors import UserError, first_line
 
 BASE_URL = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/"
 CONNECT_SECONDS, READ_SECONDS = 15, 60
@@ -91,9 +91,9 @@ def load_mnist(name, data_dir=None):
             images[part] = _read_npz(path, part) if path.suffix == ".npz" else _read_idx(path, part)
             _verify(images[part], source.checks[part])
         except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-            reason = str(error) or type(error).__name__
             raise UserError(
-                f"{path} does not hold {source.title}'s {part} images: {reason}; delete or replace it and run again"
+                f"{path} does not hold {source.title}'s {part} images: {first_line(error)}; delete or replace it and "
+                "run again"
             ) from None
     return images["train"], images["t10k"]
 
@@ -181,4 +181,4 @@ def _short(error):
     """Return the innermost reason of a chain of network errors."""
     while isinstance(getattr(error, "reason", None) or (error.args[0] if error.args else None), Exception):
         error = getattr(error, "reason", None) or error.args[0]
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+    return first_line(error)

@@ -6,6 +6,8 @@ both axes, with kernels flipped too, `same` is therefore exactly PyTorch's paddi
 built-in layers alone: no padding or cropping layer (a third of a training step) and no custom class to load.
 """
 
+import math
+
 import keras
 import numpy as np
 
@@ -18,7 +20,7 @@ MIN_SIZE = 17  # pixels; below, the 5×5 layers' quarter-size input has no room
 DECODER = ((32, 5, 1), (16, 3, 2), (None, 3, 2))  # None: as many channels as the image has
 
 
-def build_autoencoder(image_shape=(None, None, 1), initialization="he", seed=None):
+def build_autoencoder(image_shape=(None, None, 1), initialization="he", seed=None, mean=0.5):
     """Return the untrained autoencoder, a `keras.Model` from noisy to denoised images.
 
     Input and output are float32 `(batch, height, width, channels)` in [0, 1]. Height and width of the output
@@ -29,6 +31,8 @@ def build_autoencoder(image_shape=(None, None, 1), initialization="he", seed=Non
         image_shape: `(height, width, channels)`; None for a height or width that is not fixed.
         initialization: `"he"`, or `"torch"` for PyTorch's own default rule (see `initializers`).
         seed: int that fixes the initial weights; None draws a new one.
+        mean: of the clean images, in (0, 1). With `"he"` the untrained network's output is about that: otherwise
+            the first steps do nothing but darken it, at the cost of units that never work again.
 
     Raises:
         UserError: when `image_shape` or `initialization` is not one of these.
@@ -37,6 +41,7 @@ def build_autoencoder(image_shape=(None, None, 1), initialization="he", seed=Non
     if channels not in (1, 3) or any(size is not None and size < MIN_SIZE for size in (height, width)):
         raise UserError(f"expected image_shape (height, width, 1 or 3), sizes None or ≥ {MIN_SIZE}, got {image_shape}")
     initial = initializers(initialization, seed)
+    logit = math.log(mean / (1 - mean))
 
     noisy = keras.Input((height, width, channels), name="noisy")
     x = keras.ops.flip(noisy, axis=(1, 2))
@@ -49,7 +54,7 @@ def build_autoencoder(image_shape=(None, None, 1), initialization="he", seed=Non
             padding="same" if stride > 1 else "valid",
             activation="relu",
             name=f"encoder_conv{index}",
-            **initial(fan_in=inputs * kernel**2, torch_fan_in=inputs * kernel**2),
+            **initial(fan_in=inputs * kernel**2, torch_fan_in=inputs * kernel**2, bias=0),
         )(x)
         inputs = filters
     for index, (filters, kernel, stride) in enumerate(DECODER, start=1):
@@ -62,7 +67,11 @@ def build_autoencoder(image_shape=(None, None, 1), initialization="he", seed=Non
             activation="relu" if index < len(DECODER) else "sigmoid",
             name=f"decoder_conv_transpose{index}",
             # What reaches one output pixel; PyTorch counts the output channels instead.
-            **initial(fan_in=inputs * (kernel / stride) ** 2, torch_fan_in=filters * kernel**2),
+            **initial(
+                fan_in=inputs * (kernel / stride) ** 2,
+                torch_fan_in=filters * kernel**2,
+                bias=logit if index == len(DECODER) else 0,
+            ),
         )(x)
         inputs = filters
     denoised = keras.ops.flip(x, axis=(1, 2))
@@ -75,7 +84,7 @@ def build_autoencoder(image_shape=(None, None, 1), initialization="he", seed=Non
 def initializers(initialization, seed):
     """Return a function from a layer's fan-in to its `kernel_initializer` and `bias_initializer`.
 
-    `he`: kernels N(0, 2 / fan_in) (He et al. 2015, arXiv:1502.01852, eq. 10), biases 0.
+    `he`: kernels N(0, 2 / fan_in) (He et al. 2015, arXiv:1502.01852, eq. 10), biases as given.
     `torch`: kernels and biases U(-b, b), b = 1 / sqrt(fan_in), which is what `kaiming_uniform_(a=sqrt(5))` in
     PyTorch's `_ConvNd.reset_parameters` comes to, its fan_in of a transposed layer counting output channels.
     """
@@ -83,10 +92,10 @@ def initializers(initialization, seed):
         raise UserError(f"expected initialization to be one of {INITIALIZATIONS}, got {initialization!r}")
     seeds = (int(word) for word in np.random.SeedSequence(seed).generate_state(2 * len(ENCODER + DECODER)))
 
-    def initial(fan_in, torch_fan_in):
+    def initial(fan_in, torch_fan_in, bias):
         if initialization == "he":
             kernel = keras.initializers.RandomNormal(stddev=(2 / fan_in) ** 0.5, seed=next(seeds))
-            return {"kernel_initializer": kernel, "bias_initializer": "zeros"}
+            return {"kernel_initializer": kernel, "bias_initializer": keras.initializers.Constant(bias)}
         bound = torch_fan_in**-0.5
         return {
             "kernel_initializer": keras.initializers.RandomUniform(-bound, bound, seed=next(seeds)),

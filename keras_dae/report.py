@@ -31,7 +31,7 @@ def report(run, config, dataset, model, history):
     write_history(run / "history.csv", history)
 
     noisy, clean = evaluation_images(dataset.test, config)
-    denoised = model.predict(noisy, batch_size=BATCH, verbose=0)
+    denoised = denoise(model, noisy)
     metrics = {
         "dataset": dataset.name,
         "dataset_sha256": dataset.sha256,
@@ -62,6 +62,11 @@ def report(run, config, dataset, model, history):
         f"{len(clean):,} test images: MSE {metrics['noisy']['mse']:.4f} noisy, {metrics['test']['mse']:.4f} denoised; "
         f"PSNR {metrics['noisy']['psnr']:.2f} dB noisy, {metrics['test']['psnr']:.2f} dB denoised"
     )
+
+
+def denoise(model, noisy):
+    """Return a Keras model's output for images `(n, height, width, channels)`, height and width multiples of 4."""
+    return model.predict(noisy, batch_size=BATCH, verbose=0)
 
 
 def save_model(model, path):

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_dae import errors
-from keras_dae.errors import UserError
+from keras_dae.errors import UserError, first_line
 from keras_dae.files import put_folder_in_place, whole_file, write_json
 
 MODULES = ("encoder.0", "encoder.2", "encoder.4", "decoder.0", "decoder.2", "decoder.4")
@@ -77,10 +77,10 @@ def _read_torch(path):
     except (pickle.UnpicklingError, AttributeError, TypeError) as error:
         raise UserError(
             f"{path} is not a plain state_dict, and nothing else is loaded, since it could run code; save it with "
-            f"torch.save(model.state_dict(), ...): {str(error).splitlines()[0]}"
+            f"torch.save(model.state_dict(), ...): {first_line(error)}"
         ) from None
     except (OSError, EOFError, RuntimeError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise UserError(f"cannot read {path} as PyTorch weights: {str(error).splitlines()[0]}") from None
+        raise UserError(f"cannot read {path} as PyTorch weights: {first_line(error)}") from None
 
 
 def _torch(path):
@@ -195,7 +195,7 @@ def load_model(path):
     try:
         return keras.models.load_model(path, compile=False, safe_mode=True)
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-        raise UserError(f"cannot load {path} as a Keras model: {str(error).splitlines()[0]}") from None
+        raise UserError(f"cannot load {path} as a Keras model: {first_line(error)}") from None
 
 
 def main(argv=None):

@@ -63,6 +63,13 @@ def test_initialization_has_the_rules_spread(initialization):
             assert not bias.any()
 
 
+def test_he_starts_at_the_images_mean():
+    images = np.random.default_rng(0).random((8, 28, 28, 1), dtype=np.float32)
+    for mean in (0.1, 0.5, 0.8):
+        outputs = [np.asarray(build_autoencoder(seed=seed, mean=mean)(images)).mean() for seed in range(5)]
+        assert np.median(outputs) == pytest.approx(mean, abs=0.1)
+
+
 def test_torch_rule_is_pytorchs_own():
     torch = pytest.importorskip("torch", reason="torch is not installed")
     conv, transposed = torch.nn.Conv2d(32, 64, 5), torch.nn.ConvTranspose2d(64, 32, 5)

@@ -233,7 +233,7 @@ def test_folder_and_colour(tmp_path, photographs):
     config = TrainConfig(dataset=str(photographs), channels=3, epochs=1, batch_size=8, noise=("poisson", "speckle"))
     run = train_and_evaluate(config, tmp_path / "run")
     assert keras.models.load_model(run / "model.keras").input_shape == (None, None, None, 3)
-    assert json.loads((run / "config.json").read_text())["dataset"]["image_shape"] == [44, 44, 3]
+    assert json.loads((run / "config.json").read_text())["dataset"]["image_shape"] == [40, 40, 3]
 
 
 def test_real_pairs(tmp_path, photographs):

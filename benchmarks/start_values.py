@@ -1,0 +1,56 @@
+"""Does any seed collapse? The first steps of each recipe: `python -m benchmarks.start_values --data-dir DIR`."""
+
+import argparse
+import os
+import sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+from keras_dae import errors
+from keras_dae.config import RECIPES, TrainConfig
+from keras_dae.data import load_dataset
+
+
+def first_steps(config, dataset, steps):
+    """Train only `steps` steps of the whole schedule; return `(validation MSE, variation)`.
+
+    The variation is the standard deviation of the denoised images across images, as a share of the clean images'
+    own: 0 for a network that gives the same image always.
+    """
+    from keras_dae.fit import compiled_model
+    from keras_dae.pipeline import evaluation_images, training_batches
+
+    noisy, clean = evaluation_images(dataset.validation, config)
+    batches, epoch_steps, _ = training_batches(dataset.train, config)
+    model = compiled_model(config, clean.mean(), epoch_steps, steps_per_execution=1)
+    model.fit(batches.take(steps), verbose=0)
+    denoised = model.predict(noisy, verbose=0)
+    return float(((denoised - clean) ** 2).mean()), float(denoised.std(axis=0).mean() / clean.std(axis=0).mean())
+
+
+def main(argv=None):
+    """Print a line for each recipe and seed, and how many collapsed."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.start_values", description=__doc__)
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--dataset", default="auto")
+    parser.add_argument("--data-dir")
+    options = parser.parse_args(argv)
+
+    def command():
+        from keras_dae.callbacks import LEAST_VARIATION
+
+        for recipe in RECIPES:
+            collapsed = 0
+            for seed in range(options.seeds):
+                config = TrainConfig.from_recipe(recipe, dataset=options.dataset, data_dir=options.data_dir, seed=seed)
+                mse, variation = first_steps(config, load_dataset(config), options.steps)
+                collapsed += variation < LEAST_VARIATION
+                print(f"{recipe:5} seed {seed:2}: validation MSE {mse:.4f}, variation {variation:.2f}", flush=True)
+            print(f"{recipe}: {collapsed} of {options.seeds} collapsed after {options.steps} steps", flush=True)
+
+    return errors.run(command)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
