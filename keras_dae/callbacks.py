@@ -9,6 +9,7 @@ from keras_dae.errors import UserError
 
 LEAST_VARIATION = 0.05  # of the denoised images, as a share of the clean images' own
 STEPS_BEFORE_JUDGING = 300  # earlier, a network that will learn may still give a constant
+ADVICE = "try a lower --learning-rate, more --warmup-steps, another --seed, or --initialization he"
 
 
 class Throughput(keras.callbacks.Callback):
@@ -44,26 +45,23 @@ class StopIfUseless(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         if not np.isfinite(logs["loss"]):
-            raise UserError(
-                f"training diverged: the loss is {logs['loss']}; try a lower --learning-rate, more --warmup-steps, "
-                "or --initialization he"
-            )
+            raise UserError(f"training diverged: the loss is {logs['loss']}; {ADVICE}")
 
     def on_epoch_end(self, epoch, logs=None):
-        if int(self.model.optimizer.iterations) >= STEPS_BEFORE_JUDGING:
-            check_not_constant(self.model, self.noisy, self.clean)
+        check_useful(self.model, self.noisy, self.clean)
 
 
-def check_not_constant(model, noisy, clean):
-    """Raise `UserError` when `model` gives (nearly) the same image for all of `noisy`.
+def check_useful(model, noisy, clean):
+    """Raise `UserError` when `model` gives no numbers, or (nearly) the same image for all of `noisy`.
 
     The measure is the standard deviation across images, averaged over pixels, beside that of the `clean` ones.
     """
-    expected = clean.std(axis=0).mean()
-    got = model.predict_on_batch(noisy).std(axis=0).mean()
-    if got < LEAST_VARIATION * expected:
+    denoised = model.predict_on_batch(noisy)
+    if not np.isfinite(denoised).all():
+        raise UserError(f"training diverged: the denoised images hold NaN or infinity; {ADVICE}")
+    expected, got = clean.std(axis=0).mean(), denoised.std(axis=0).mean()
+    if got < LEAST_VARIATION * expected and int(model.optimizer.iterations) >= STEPS_BEFORE_JUDGING:
         raise UserError(
             f"training collapsed: every image comes out the same (standard deviation across images {got:.2g}, "
-            f"of the clean ones {expected:.2g}); try a lower --learning-rate, more --warmup-steps, another --seed, or "
-            "--initialization he"
+            f"of the clean ones {expected:.2g}); {ADVICE}"
         )

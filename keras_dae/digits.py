@@ -32,7 +32,7 @@ FONTS = (
     *("DejaVuSansMono", "DejaVuSansMono-Bold", "DejaVuSansMono-Oblique", "DejaVuSansMono-BoldOblique"),
     *("DejaVuSerif", "DejaVuSerif-Bold", "DejaVuSerif-Italic", "DejaVuSerif-BoldItalic"),
     *("STIXGeneral", "STIXGeneralBol", "STIXGeneralItalic", "STIXGeneralBolIta"),
-    *("cmr10", "cmb10", "cmti10", "cmss10", "cmtt10", "cmmi10"),
+    *("cmr10", "cmb10", "cmss10", "cmtt10", "cmmi10"),
 )
 FIELD = 64  # a distance field is FIELD × FIELD values over [-EXTENT, EXTENT]², the glyph being 1 high
 EXTENT = 0.8

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_dae.callbacks import STEPS_BEFORE_JUDGING, StopIfUseless, Throughput, check_not_constant
+from keras_dae.callbacks import StopIfUseless, Throughput, check_useful
 from keras_dae.checkpoint import Checkpoint, EarlyStopping
 from keras_dae.metrics import psnr
 from keras_dae.model import build_autoencoder
@@ -62,8 +62,7 @@ def fit(config, dataset, checkpoint_dir, tensorboard=None):
         )
     if config.early_stopping is not None:
         checkpoint.restore_best(model)
-    if int(model.optimizer.iterations) >= STEPS_BEFORE_JUDGING:
-        check_not_constant(model, noisy[:WATCHED], clean[:WATCHED])
+    check_useful(model, noisy[:WATCHED], clean[:WATCHED])
     return model, checkpoint.history
 
 

@@ -1,6 +1,7 @@
 """Train, evaluate and picture a denoiser: `python -m keras_dae.train`."""
 
 import argparse
+import importlib.util
 import os
 import shutil
 import signal
@@ -33,6 +34,8 @@ def train_and_evaluate(config, output_dir=None, overwrite=False, tensorboard=Non
     Raises:
         UserError: unusable data, a folder that is taken or cannot be written, a training that learns nothing.
     """
+    if tensorboard and importlib.util.find_spec("tensorboard") is None:
+        raise UserError("--tensorboard needs TensorBoard: pip install 'keras_dae[tensorboard]'")
     if output_dir is not None:
         _check_target(Path(output_dir), overwrite)
     dataset = load_dataset(config)
