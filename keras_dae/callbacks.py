@@ -13,23 +13,22 @@ ADVICE = "try a lower --learning-rate, more --warmup-steps, another --seed, or -
 
 
 class Throughput(keras.callbacks.Callback):
-    """Adds `seconds` (validation included) and `images_per_second` (training alone) to each epoch's logs."""
+    """Adds `images_per_second` (training alone) to the progress bar, and `seconds` (validation too) to an epoch's logs."""
 
-    def __init__(self, images_per_epoch):
+    def __init__(self, batch_size):
         super().__init__()
-        self.images_per_epoch = images_per_epoch
+        self.batch_size = batch_size
 
     def on_epoch_begin(self, epoch, logs=None):
         self.start = time.perf_counter()
-        self.training_end = None
 
-    def on_test_begin(self, logs=None):
-        self.training_end = self.training_end or time.perf_counter()
+    def on_train_batch_end(self, batch, logs=None):
+        self.images_per_second = round((batch + 1) * self.batch_size / (time.perf_counter() - self.start), 1)
+        logs["images_per_second"] = self.images_per_second
 
     def on_epoch_end(self, epoch, logs=None):
-        end = time.perf_counter()
-        logs["seconds"] = round(end - self.start, 3)
-        logs["images_per_second"] = round(self.images_per_epoch / ((self.training_end or end) - self.start), 1)
+        logs["images_per_second"] = self.images_per_second
+        logs["seconds"] = round(time.perf_counter() - self.start, 3)
 
 
 class StopIfUseless(keras.callbacks.Callback):

@@ -133,9 +133,10 @@ RECIPES = {
         "batch_size": 128,
         "epochs": 60,
         "learning_rate": 0.006,
-        "beta_2": 0.99,
+        "beta_1": 0.7,  # short memories: the usual ones left a quarter of the bottleneck's units dead
+        "beta_2": 0.95,
         "schedule": "cosine",
-        "warmup_steps": 500,
+        "warmup_steps": 1000,
         "initialization": "he",
     },
 }

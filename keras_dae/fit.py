@@ -43,7 +43,7 @@ def fit(config, dataset, checkpoint_dir, tensorboard=None):
     if done < config.epochs and not early_stopping.is_over():
         batches, _, _ = training_batches(dataset.train, config, first_epoch=done)
         callbacks = [
-            Throughput(images_per_epoch=steps * min(config.batch_size, len(dataset.train))),
+            Throughput(min(config.batch_size, len(dataset.train))),
             StopIfUseless(noisy[:WATCHED], clean[:WATCHED]),
             checkpoint,
             early_stopping,
