@@ -13,7 +13,7 @@ ADVICE = "try a lower --learning-rate, more --warmup-steps, another --seed, or -
 
 
 class Throughput(keras.callbacks.Callback):
-    """Adds `images_per_second` (training alone) to the progress bar, and `seconds` (validation too) to an epoch's logs."""
+    """Adds `images_per_second` (training alone) to all logs, and `seconds` (validation too) to an epoch's."""
 
     def __init__(self, batch_size):
         super().__init__()

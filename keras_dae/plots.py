@@ -47,6 +47,8 @@ def plot_loss(path, history, title):
         values = [row[key] for row in history]
         axis.plot(epochs, values, color=colour, label=label, marker="o" if len(epochs) <= 10 else None, markersize=4)
     axis.set_yscale("log")
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.yaxis.set_minor_formatter("{x:g}")
     axis.set_xlabel("epoch", color=INK)
     axis.set_ylabel("mean squared error", color=INK)
     axis.set_title(title, fontsize=11, color=INK)
