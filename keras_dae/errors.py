@@ -4,11 +4,13 @@ import sys
 
 
 class UserError(Exception):
-    """What was expected, what came and what to do, in one line; a command line prints it and exits with 2."""
+    """What was expected, what came and what to do, in one line; a command line prints it and exits with `status`."""
+
+    status = 2
 
 
 def run(command, *args, **kwargs):
-    """Return the exit status of `command(*args, **kwargs)`: 0, 2 after a `UserError`, 130 after Ctrl-C.
+    """Return the exit status of `command(*args, **kwargs)`: 0, that of a `UserError`, or 130 after Ctrl-C.
 
     The error becomes one line on stderr, without a traceback. Control characters in it (a file name may hold any)
     are shown escaped.
@@ -17,7 +19,7 @@ def run(command, *args, **kwargs):
         command(*args, **kwargs)
     except UserError as error:
         print(f"error: {printable(error)}", file=sys.stderr)
-        return 2
+        return error.status
     except KeyboardInterrupt as interrupt:
         print(f"\ninterrupted{f': {interrupt}' if str(interrupt) else ''}", file=sys.stderr)
         return 130

@@ -42,7 +42,7 @@ def sync(path):
 def write_json(path, value):
     """Write `value` as indented JSON, whole or not at all. Raises `UserError` when it cannot be written."""
     with whole_file(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def read_json(path):

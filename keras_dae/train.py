@@ -19,7 +19,7 @@ from keras_dae.names import INITIALIZATIONS, NOISES, SCHEDULES
 FORMAT = 1  # of config.json and the run folder
 
 
-def train_and_evaluate(config, output_dir=None, overwrite=False, tensorboard=None):
+def train_and_evaluate(config, output_dir=None, overwrite=False, tensorboard=None, export=False):
     """Train as `config` says, or go on with an interrupted training, and return the path of the run folder.
 
     The run grows in `<output_dir>.partial` and is renamed when all of it is there. Interrupted runs go on from
@@ -30,6 +30,7 @@ def train_and_evaluate(config, output_dir=None, overwrite=False, tensorboard=Non
         output_dir: run folder; None for `saved_models/<dataset>-<noise>-<factor>`.
         overwrite: whether a finished run there may be replaced, or an interrupted one with other options dropped.
         tensorboard: folder for TensorBoard's event files, or None.
+        export: whether to write and prove SavedModel and ONNX too, see `export.export_run`.
 
     Raises:
         UserError: unusable data, a folder that is taken or cannot be written, a training that learns nothing.
@@ -52,6 +53,10 @@ def train_and_evaluate(config, output_dir=None, overwrite=False, tensorboard=Non
     report(partial, config, dataset, model, history)
     shutil.rmtree(partial / "checkpoint")
     put_folder_in_place(partial, run)
+    if export:
+        from export.run import export_run
+
+        export_run(run, dataset=dataset)
     return run
 
 
@@ -129,14 +134,14 @@ def load_config(path, **overrides):
 def main(argv=None):
     """Command line of `train_and_evaluate`; returns the exit status."""
     options = vars(parser().parse_args(argv))
-    output_dir, overwrite, tensorboard = (options.pop(name) for name in ("output_dir", "overwrite", "tensorboard"))
+    settings = {name: options.pop(name) for name in ("output_dir", "overwrite", "tensorboard", "export")}
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's notes on this machine's processor
 
     def command():
         signal.signal(signal.SIGTERM, _terminate)
         config = _config(**options)
         try:
-            run = train_and_evaluate(config, output_dir, overwrite, tensorboard)
+            run = train_and_evaluate(config, **settings)
         except KeyboardInterrupt:
             raise KeyboardInterrupt("finished epochs are kept; run the same command again to go on") from None
         print(f"{run}: finished")
@@ -201,6 +206,7 @@ def parser():
     add = output.add_argument
     add("--output-dir", default=None, help="run folder (saved_models/<dataset>-<noise>-<factor>)")
     add("--overwrite", action="store_true", default=False, help="replace a finished run")
+    add("--no-export", dest="export", action="store_false", default=True, help="leave out SavedModel and ONNX")
     add("--tensorboard", default=None, metavar="DIR", help="also write event files for TensorBoard")
     return parser
 

@@ -330,7 +330,7 @@ class TestCommandLine:
         from keras_dae.train import _config, parser
 
         options = vars(parser().parse_args(["--recipe", "best", "--epochs", "3", "--noise", "salt", "pepper"]))
-        for name in ("output_dir", "overwrite", "tensorboard"):
+        for name in ("output_dir", "overwrite", "tensorboard", "export"):
             del options[name]
         config = _config(**options)
         assert (config.recipe, config.epochs, config.noise) == ("best", 3, ("salt", "pepper"))
@@ -338,7 +338,7 @@ class TestCommandLine:
 
     def test_trained_again_from_config(self, tiny, tmp_path):
         run = train_and_evaluate(tiny, tmp_path / "run")
-        assert main(["--config", str(run / "config.json"), "--output-dir", str(tmp_path / "again")]) == 0
+        assert main(["--config", str(run / "config.json"), "--output-dir", str(tmp_path / "again"), "--no-export"]) == 0
         assert_same_run(run, tmp_path / "again")
 
     def test_main_job(self, digits_npz, tmp_path):

@@ -1,0 +1,205 @@
+"""Export a run: build every format apart, prove it, and only then put it into the run folder."""
+
+import os
+import shutil
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from export.parity import ParityError, verify
+from keras_dae import __version__
+from keras_dae.config import TrainConfig
+from keras_dae.data import load_dataset
+from keras_dae.errors import UserError
+from keras_dae.files import read_json, sync, write_json
+from keras_dae.train import load_config
+
+FORMATS = ("saved_model", "onnx", "int8")
+FILES = {"saved_model": "saved_model", "onnx": "model.onnx", "int8": "model.int8.onnx"}
+CALIBRATION_BATCHES = 8
+INT8_LOSS = 0.1  # dB of PSNR that 8 bits may cost
+BATCH = 250
+
+
+def export_run(run, output_dir=None, formats=FORMATS, dataset=None):
+    """Write the exports of a run folder, or of a .keras file; return their paths, format -> path.
+
+    `saved_model/<n>`, `model.onnx`, `model.int8.onnx` and `parity.json` go into the run folder, or into `output_dir`,
+    each whole or not at all. When one fails its proof, nothing is written and what is there stays; when only 8 bits
+    cost too much quality, the others are written.
+
+    Args:
+        run: run folder with model.keras, or a .keras file.
+        output_dir: where to write; None for the run folder.
+        formats: some of FORMATS.
+        dataset: `DataSet` that fixes the ranges of `int8` and measures its loss; None for the run's own images, or
+            the built-in digits where a run has none (a .keras file, imported weights).
+
+    Raises:
+        UserError: no such model, images or format, or the folder cannot be written.
+        ParityError: an artefact does not compute what Keras does, or 8 bits cost more than INT8_LOSS.
+    """
+    from keras_dae.torch_weights import load_model, to_state_dict
+
+    formats = tuple(dict.fromkeys(formats))
+    if unknown := [name for name in formats if name not in FORMATS]:
+        raise UserError(f"expected formats of {', '.join(FORMATS)}; got {', '.join(unknown)}")
+    run = Path(run)
+    if output_dir is None and not run.is_dir() and run.exists():
+        raise UserError(f"expected --output-dir with a .keras file, got {run} alone")
+    target = run if output_dir is None else Path(output_dir)
+    model = load_model(run / "model.keras" if run.is_dir() else run)
+    to_state_dict(model)  # raises if it is another network
+    config = _config_of(run)
+    with _workshop(target) as work:
+        artefacts, int8 = _build(model, work, formats, run, config, dataset)
+        entries = verify(model, artefacts)
+        if int8 and int8["psnr_lost_db"] > INT8_LOSS:
+            del artefacts["int8"], entries["int8"]
+            _put_in_place(artefacts, entries, target)
+            raise ParityError(
+                f"int8 loses {int8['psnr_lost_db']:.2f} dB of PSNR on {int8['test_images']} test images, more than "
+                f"{INT8_LOSS} dB, and was left out; exported: {', '.join(artefacts) or 'nothing'}"
+            )
+        if int8:
+            entries["int8"] |= int8
+        return _put_in_place(artefacts, entries, target)
+
+
+def check_run(run, formats=None):
+    """Prove the artefacts in a run folder once more; return `(entries, paths)`, see `verify`.
+
+    Raises:
+        UserError: no run, or none of its artefacts is there.
+        ParityError: an artefact does not compute what model.keras does.
+    """
+    from export.to_saved_model import next_version
+    from keras_dae.torch_weights import load_model
+
+    run = Path(run)
+    newest = str(next_version(run / FILES["saved_model"]) - 1)
+    paths = {name: run / FILES[name] / (newest if name == "saved_model" else "") for name in formats or FORMATS}
+    paths = {name: path for name, path in paths.items() if path.exists() and path.name != "0"}
+    if not paths:
+        raise UserError(f"expected exports in {run}, found none; python -m export {run} makes them")
+    return verify(load_model(run / "model.keras"), paths), paths
+
+
+def _config_of(run):
+    """Return the config that a run was trained with, or None."""
+    file = run / "config.json"
+    return load_config(file) if file.is_file() and "config" in read_json(file) else None
+
+
+@contextmanager
+def _workshop(target):
+    """Yield a folder beside the artefacts-to-be, on the same disk, and remove it in any case."""
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=".export-", dir=target))
+    except OSError as error:
+        raise UserError(f"cannot write into {target}: {error.strerror}") from None
+    try:
+        yield work
+    except OSError as error:
+        raise UserError(f"cannot write into {target}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _build(model, work, formats, run, config, dataset):
+    """Write the artefacts into `work`; return format -> path, and what 8 bits cost (None without int8)."""
+    from export.to_onnx import export_onnx
+
+    metadata = describe(run)
+    paths = {name: work / FILES[name] for name in formats}
+    if "saved_model" in formats:
+        from export.to_saved_model import export_saved_model
+
+        export_saved_model(model, paths["saved_model"])
+    float_path = paths.get("onnx", work / FILES["onnx"])
+    if {"onnx", "int8"} & set(formats):
+        export_onnx(model, float_path, metadata)
+    int8 = None
+    if "int8" in formats:
+        from export.to_int8 import export_int8
+
+        noisy, test, config = _images(config, dataset, model.input_shape[-1])
+        export_int8(float_path, paths["int8"], noisy)
+        int8 = _int8_loss(float_path, paths["int8"], test, config)
+    return paths, int8
+
+
+def describe(run):
+    """Return what a run's files say of it, str -> str, for ONNX's `metadata_props`."""
+    about = {"version": f"keras_dae {__version__}", "licence": "Apache-2.0"}
+    if (run / "metrics.json").is_file():
+        metrics = read_json(run / "metrics.json")
+        about |= {
+            "dataset": metrics["dataset"],
+            "noise": ", ".join(metrics["noise"]),
+            "noise_factor": " to ".join(f"{factor:g}" for factor in metrics["noise_factor"] or []),
+            "psnr_db": f"{metrics['test']['psnr']:.3f}",
+            "psnr_noisy_db": f"{metrics['noisy']['psnr']:.3f}",
+        }
+    return {key: value for key, value in about.items() if value}
+
+
+def _images(config, dataset, channels):
+    """Return noisy training images for calibration, the test images, and the config of their noise."""
+    from keras_dae.pipeline import training_batches
+
+    config = config or TrainConfig(dataset="digits")
+    if channels != config.channels:
+        raise UserError(
+            f"expected images of {channels} channels for int8, got {config.channels}; leave int8 out of --formats"
+        )
+    dataset = dataset or load_dataset(config)
+    batches, _, _ = training_batches(dataset.train, config)
+    noisy = np.concatenate([batch.numpy() for batch, _ in batches.take(CALIBRATION_BATCHES)])
+    return noisy, dataset.test, config
+
+
+def _int8_loss(float_path, int8_path, test, config):
+    """Measure both ONNX files on the noisy test images; return PSNRs and the loss, in dB."""
+    import onnxruntime
+
+    from keras_dae.metrics import mean_metrics
+    from keras_dae.pipeline import evaluation_images
+
+    noisy, clean = evaluation_images(test, config)
+    psnr = {}
+    for path in (float_path, int8_path):
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        parts = (noisy[start : start + BATCH] for start in range(0, len(noisy), BATCH))
+        denoised = np.concatenate([session.run(None, {"noisy": part})[0] for part in parts])
+        psnr[path] = mean_metrics(clean, denoised)["psnr"]
+    return {
+        "psnr_db": psnr[int8_path],
+        "psnr_lost_db": psnr[float_path] - psnr[int8_path],
+        "test_images": len(clean),
+        "bytes": os.path.getsize(int8_path),
+    }
+
+
+def _put_in_place(artefacts, entries, target):
+    """Rename proven artefacts into `target`, write parity.json and note the cost of int8; return their paths."""
+    from export.to_saved_model import next_version
+
+    placed = {}
+    for name, path in artefacts.items():
+        place = target / FILES[name]
+        if name == "saved_model":
+            place.mkdir(exist_ok=True)
+            place = place / str(next_version(place))
+        os.replace(path, place)
+        placed[name] = place
+    sync(target)
+    before = read_json(target / "parity.json") if (target / "parity.json").is_file() else {}
+    write_json(target / "parity.json", before | entries)
+    if "int8" in entries and (target / "metrics.json").is_file():
+        int8 = {name: entries["int8"][name] for name in ("psnr_db", "psnr_lost_db", "bytes")}
+        write_json(target / "metrics.json", read_json(target / "metrics.json") | {"int8": int8})
+    return placed
