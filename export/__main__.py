@@ -49,9 +49,7 @@ def _report(entries, paths):
         elif name == "int8":
             print(f"{path}: within {entry['max_rms_error']:.2g} (root mean square) of Keras on digits")
         else:
-            print(
-                f"{path}: equals Keras within {entry['max_abs_error']:.2g} ({entry['tolerance']:g} is allowed)"
-            )
+            print(f"{path}: equals Keras within {entry['max_abs_error']:.2g} ({entry['tolerance']:g} is allowed)")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """One artefact, run as its users run it: without Keras, in a process of its own.
 
-`python -m export.consumer ARTEFACT inputs.npz outputs.npz` reads arrays `noisy` batches under any names and writes
+`python consumer.py ARTEFACT inputs.npz outputs.npz` reads arrays `noisy` batches under any names and writes
 the denoised ones under the same names. A SavedModel is called by its signatures; its `denoise_image` gets and gives
 8-bit PNGs, and its results stand under `png:<name>` as uint8.
 """

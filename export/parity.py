@@ -124,7 +124,7 @@ def reference(model, noisy):
     """Return the Keras model's output for images of any size: mirrored up to a size it takes, and cropped."""
     height, width = noisy.shape[1:3]
     rows, columns = (mirrored(size) for size in (height, width))
-    return model.predict_on_batch(noisy[:, rows][:, :, columns])[:, :height, :width]
+    return np.asarray(model(noisy[:, rows][:, :, columns]))[:, :height, :width]
 
 
 def mirrored(size):
@@ -142,8 +142,8 @@ def run_in_fresh_process(path, inputs):
     with tempfile.TemporaryDirectory() as folder:
         files = [str(Path(folder, name)) for name in ("inputs.npz", "outputs.npz")]
         np.savez(files[0], **inputs)
-        command = [sys.executable, "-m", "export.consumer", str(path), *files]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent.parent)
+        command = [sys.executable, "-P", Path(__file__).with_name("consumer.py"), path, *files]
+        done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]
             raise ParityError(f"{Path(path).name} does not run: {last}")

@@ -32,6 +32,7 @@ def export_onnx(model, path, metadata=None):
         opset=OPSET,
         custom_op_handlers={"Conv2DBackpropInput": (_conv_transpose, [])},
     )
+    del proto.opset_import[1:]  # of domains that nothing here is from
     proto.graph.name = "denoising_autoencoder"
     for value in (*proto.graph.input, *proto.graph.output):
         for dimension, name in zip(value.type.tensor_type.shape.dim, DIMENSIONS):
@@ -48,7 +49,7 @@ def _conv_transpose(context, node, name, args):
 
     tf2onnx's own handler asks for the output's shape at run time and slices and pads the result to it.
     """
-    _, kernel, x, bias = node.input
+    _, kernel, x, *bias = node.input  # no bias where all of it is 0
     strides = node.get_attr_value("strides")[1:3]
     paddings = node.get_attr_value("explicit_paddings") or [0] * 8  # before and after, for each of NHWC
     kernel = node.inputs[1].get_tensor_value(as_list=False).transpose(3, 2, 0, 1)
@@ -58,7 +59,7 @@ def _conv_transpose(context, node, name, args):
     weights = context.make_const(f"{name}/kernel", kernel)
     convolved = context.make_node(
         "ConvTranspose",
-        [first.output[0], weights.output[0], bias],
+        [first.output[0], weights.output[0], *bias],
         attr={
             "strides": strides,
             "kernel_shape": kernel.shape[2:],

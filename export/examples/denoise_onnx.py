@@ -1,0 +1,16 @@
+"""Denoise an image file with onnxruntime alone: `python denoise_onnx.py model.onnx in.png out.png`.
+
+Needs numpy, onnxruntime and Pillow; no TensorFlow, no keras_dae. Any size; grey models.
+"""
+
+import sys
+
+import numpy as np
+import onnxruntime
+from PIL import Image
+
+model, source, target = sys.argv[1:]
+session = onnxruntime.InferenceSession(model)
+noisy = np.asarray(Image.open(source).convert("L"), np.float32)[None, :, :, None] / 255
+(denoised,) = session.run(["denoised"], {"noisy": noisy})
+Image.fromarray(np.uint8(np.rint(255 * denoised[0, :, :, 0]))).save(target)

@@ -1,0 +1,1 @@
+"""What TensorFlow Serving needs beside the model: compose file, configuration and a client."""

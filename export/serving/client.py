@@ -1,0 +1,114 @@
+"""Send images to TensorFlow Serving: `python -m export.serving.client IMAGE … --output-dir OUT [--rest | --grpc]`.
+
+PNG or JPEG files go to the signature `denoise_image` as they are; PNGs come back.
+"""
+
+import argparse
+import base64
+import sys
+from pathlib import Path
+
+from keras_dae import errors
+from keras_dae.errors import UserError, first_line
+from keras_dae.files import whole_file
+
+SIGNATURE = "denoise_image"
+MAX_MESSAGE = 256 * 2**20  # bytes; gRPC's own limit of 4 MiB is less than a photograph
+
+
+class RequestFailed(UserError):
+    """The server could not be reached, or refused a request; says which and why."""
+
+    status = 1
+
+
+def denoise_rest(image, url="http://127.0.0.1:8501", model="denoiser", timeout=30.0):
+    """Return the denoised PNG of one image file's bytes, through the REST API.
+
+    Args:
+        image: content of a PNG or JPEG file.
+        url: of the server, without a path.
+        model: name that the server knows the model by.
+        timeout: seconds to wait for the server.
+
+    Raises:
+        RequestFailed: no answer in time, or an error from the server.
+    """
+    import requests
+
+    body = {"signature_name": SIGNATURE, "instances": [{"b64": base64.b64encode(image).decode()}]}
+    try:
+        answer = requests.post(f"{url}/v1/models/{model}:predict", json=body, timeout=timeout)
+        content = answer.json()
+    except (requests.RequestException, ValueError) as error:
+        raise RequestFailed(f"no answer from {url}: {first_line(error)}") from None
+    if answer.status_code != 200:
+        raise RequestFailed(f"{url} answered {answer.status_code}: {content.get('error', 'no reason given')}")
+    return base64.b64decode(content["predictions"][0]["b64"])
+
+
+def denoise_grpc(image, address="127.0.0.1:8500", model="denoiser", timeout=30.0):
+    """Return the denoised PNG of one image file's bytes, through gRPC; `address` is `host:port`, else as above."""
+    import grpc
+    import tensorflow as tf
+    from tensorflow_serving.apis import model_pb2, predict_pb2, prediction_service_pb2_grpc
+
+    request = predict_pb2.PredictRequest(
+        model_spec=model_pb2.ModelSpec(name=model, signature_name=SIGNATURE),
+        inputs={"image_bytes": tf.make_tensor_proto([image])},
+    )
+    limits = [("grpc.max_send_message_length", MAX_MESSAGE), ("grpc.max_receive_message_length", MAX_MESSAGE)]
+    with grpc.insecure_channel(address, options=limits) as channel:
+        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        try:
+            answer = stub.Predict(request, timeout=timeout)
+        except grpc.RpcError as error:
+            raise RequestFailed(f"{address} answered {error.code().name}: {first_line(error.details())}") from None
+    return tf.make_ndarray(answer.outputs["denoised_bytes"])[0]
+
+
+def denoise_files(paths, output_dir, denoise):
+    """Write `output_dir/<name>.png` for each image file; go on past a bad one.
+
+    Args:
+        paths: image files.
+        output_dir: folder to write into.
+        denoise: function from an image file's bytes to a PNG's.
+
+    Raises:
+        RequestFailed: at the end, naming the files that could not be done.
+    """
+    failed = []
+    for path in map(Path, paths):
+        try:
+            denoised = denoise(path.read_bytes())
+            with whole_file(Path(output_dir, f"{path.stem}.png")) as temporary:
+                temporary.write_bytes(denoised)
+        except (OSError, RequestFailed) as error:
+            failed.append(f"{path}: {first_line(error)}")
+    if failed:
+        raise RequestFailed(f"{len(failed)} of {len(paths)} images failed: {'; '.join(failed)}")
+
+
+def main(argv=None):
+    """Command line of `denoise_files`; returns the exit status: 1 when an image failed."""
+    parser = argparse.ArgumentParser(prog="python -m export.serving.client", description=__doc__.splitlines()[0])
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="PNG or JPEG file")
+    parser.add_argument("--output-dir", required=True)
+    parser.add_argument("--model", default="denoiser", help="name that the server knows the model by (denoiser)")
+    parser.add_argument("--timeout", type=float, default=30.0, help="seconds (30)")
+    way = parser.add_mutually_exclusive_group()
+    way.add_argument("--rest", metavar="URL", nargs="?", const="http://127.0.0.1:8501", help="(http://127.0.0.1:8501)")
+    way.add_argument("--grpc", metavar="HOST:PORT", nargs="?", const="127.0.0.1:8500", help="(127.0.0.1:8500)")
+    options = parser.parse_args(argv)
+
+    def denoise(image):
+        if options.grpc:
+            return denoise_grpc(image, options.grpc, options.model, options.timeout)
+        return denoise_rest(image, options.rest or "http://127.0.0.1:8501", options.model, options.timeout)
+
+    return errors.run(denoise_files, options.images, options.output_dir, denoise)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

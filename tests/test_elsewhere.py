@@ -1,0 +1,117 @@
+"""The exports in other people's programs: each example of export/examples is run, and agrees with Keras."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from export.to_onnx import export_onnx
+from export.to_saved_model import export_saved_model
+from keras_dae.model import build_autoencoder
+
+EXAMPLES = Path(__file__).parent.parent / "export" / "examples"
+SIZE = (30, 45)  # neither side is a multiple of 4
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with the exports of a network, a noisy image, and what Keras makes of it."""
+    folder = tmp_path_factory.mktemp("elsewhere")
+    model = build_autoencoder(initialization="torch", seed=0)
+    model.set_weights([3 * weight for weight in model.get_weights()])
+    export_onnx(model, folder / "model.onnx")
+    export_saved_model(model, folder / "saved_model")
+    pixels = np.random.default_rng(0).integers(0, 256, SIZE, np.uint8)
+    Image.fromarray(pixels).save(folder / "noisy.png")
+    noisy = pixels[None, :, :, None] / np.float32(255)
+    np.save(folder / "noisy.npy", noisy)
+    noisy.tofile(folder / "noisy.f32")
+    padded = np.pad(noisy, ((0, 0), (0, 2), (0, 3), (0, 0)), "reflect")
+    np.save(folder / "expected.npy", np.asarray(model(padded))[0, : SIZE[0], : SIZE[1], 0])
+    return folder
+
+
+def run(*command, **kwargs):
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, **kwargs)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def assert_equal_png(folder, name):
+    denoised = np.asarray(Image.open(folder / name).convert("L"))
+    assert np.abs(denoised - 255 * np.load(folder / "expected.npy")).max() <= 0.51
+
+
+def assert_equal_floats(folder, denoised):
+    np.testing.assert_allclose(denoised.reshape(SIZE), np.load(folder / "expected.npy"), atol=1e-5)
+
+
+def test_onnxruntime_in_python_without_tensorflow(folder):
+    """In the environment of the Python that KERAS_DAE_ONNX_PYTHON names: numpy, onnxruntime and Pillow alone."""
+    python = os.environ.get("KERAS_DAE_ONNX_PYTHON")
+    if not python:
+        pytest.skip("KERAS_DAE_ONNX_PYTHON names no Python with onnxruntime and without TensorFlow")
+    run(python, "-c", "import importlib.util as u; assert not u.find_spec('tensorflow') and not u.find_spec('keras')")
+    run(python, EXAMPLES / "denoise_onnx.py", folder / "model.onnx", folder / "noisy.png", folder / "python.png")
+    assert_equal_png(folder, "python.png")
+
+
+def test_onnxruntime_in_node(folder):
+    """With the npm packages below the folder that KERAS_DAE_NODE_MODULES names."""
+    modules = os.environ.get("KERAS_DAE_NODE_MODULES")
+    if not modules or not shutil.which("node"):
+        pytest.skip("KERAS_DAE_NODE_MODULES names no folder with onnxruntime-node and pngjs, or Node is not installed")
+    command = ["node", EXAMPLES / "denoise_onnx.cjs", folder / "model.onnx", folder / "noisy.png", folder / "node.png"]
+    run(*command, env={**os.environ, "NODE_PATH": modules})
+    assert_equal_png(folder, "node.png")
+
+
+def test_saved_model_cli(folder):
+    shown = run("saved_model_cli", "show", "--dir", folder / "saved_model", "--all")
+    for part in ("serving_default", "denoise_image", "inputs['noisy']", "outputs['denoised_bytes']", "'serve'"):
+        assert part in shown
+    options = ["--dir", folder / "saved_model", "--tag_set", "serve", "--signature_def", "serving_default"]
+    run("saved_model_cli", "run", *options, "--inputs", f"noisy={folder / 'noisy.npy'}", "--outdir", folder / "cli")
+    assert_equal_floats(folder, np.load(folder / "cli" / "denoised.npy"))
+
+
+def test_loader_by_tag_in_cpp(folder):
+    """TensorFlow's C++ loader, which TF Serving is built on, from the libraries in the Python package."""
+    if not shutil.which("g++"):
+        pytest.skip("g++ is not installed")
+    import tensorflow as tf
+
+    libraries = tf.sysconfig.get_lib()
+    links = ["-Wl,--no-as-needed", "-l:libtensorflow_cc.so.2", "-l:libtensorflow_framework.so.2"]
+    places = [f"-L{libraries}", f"-Wl,-rpath,{libraries}"]
+    source, program = EXAMPLES / "load_saved_model.cc", folder / "load_saved_model"
+    run("g++", "-w", *tf.sysconfig.get_compile_flags(), source, "-o", program, *places, *links)
+    images = [folder / "noisy.f32", folder / "cpp.f32", folder / "noisy.png", folder / "cpp.png"]
+    run(program, folder / "saved_model", *SIZE, *images)
+    assert_equal_floats(folder, np.fromfile(folder / "cpp.f32", np.float32))
+    assert_equal_png(folder, "cpp.png")
+
+
+def test_onnxruntime_in_cpp(folder):
+    """onnxruntime's C++ API, headers from where KERAS_DAE_ONNX_INCLUDE says, library from the Python package."""
+    include = os.environ.get("KERAS_DAE_ONNX_INCLUDE")
+    if not include or not shutil.which("g++"):
+        pytest.skip("KERAS_DAE_ONNX_INCLUDE names no folder with onnxruntime_cxx_api.h, or g++ is not installed")
+    import onnxruntime
+
+    (library,) = (Path(onnxruntime.__file__).parent / "capi").glob("libonnxruntime.so*")
+    source, program = EXAMPLES / "denoise_onnx.cc", folder / "denoise_onnx"
+    flags = ["-std=c++17", f"-I{include}", source, "-o", program, library, f"-Wl,-rpath,{library.parent}"]
+    run("g++", *flags)
+    run(program, folder / "model.onnx", *SIZE, folder / "noisy.f32", folder / "onnx_cpp.f32")
+    assert_equal_floats(folder, np.fromfile(folder / "onnx_cpp.f32", np.float32))
+
+
+def test_python_example_with_this_python(folder):
+    run(sys.executable, EXAMPLES / "denoise_onnx.py", folder / "model.onnx", folder / "noisy.png", folder / "this.png")
+    assert_equal_png(folder, "this.png")
