@@ -18,12 +18,12 @@ def first_steps(config, dataset, steps):
     own: 0 for a network that gives the same image always.
     """
     from keras_dae.fit import compiled_model
-    from keras_dae.pipeline import evaluation_images, training_batches
+    from keras_dae.pipeline import epoch_plan, evaluation_images, training_batches
 
     noisy, clean = evaluation_images(dataset.validation, config)
-    batches, epoch_steps, _ = training_batches(dataset.train, config)
+    _, epoch_steps, _ = epoch_plan(dataset.train, config)
     model = compiled_model(config, clean.mean(), epoch_steps, steps_per_execution=1)
-    model.fit(batches.take(steps), verbose=0)
+    model.fit(training_batches(dataset.train, config).take(steps), verbose=0)
     denoised = model.predict(noisy, verbose=0)
     return float(((denoised - clean) ** 2).mean()), float(denoised.std(axis=0).mean() / clean.std(axis=0).mean())
 

@@ -14,7 +14,7 @@ from keras_dae.config import TrainConfig
 from keras_dae.data import load_dataset
 from keras_dae.errors import UserError
 from keras_dae.files import read_json, sync, write_json
-from keras_dae.train import load_config
+from keras_dae.run_folder import load_config
 
 FORMATS = ("saved_model", "onnx", "int8")
 FILES = {"saved_model": "saved_model", "onnx": "model.onnx", "int8": "model.int8.onnx"}
@@ -41,7 +41,8 @@ def export_run(run, output_dir=None, formats=FORMATS, dataset=None):
         UserError: no such model, images or format, or the folder cannot be written.
         ParityError: an artefact does not compute what Keras does, or 8 bits cost more than INT8_LOSS.
     """
-    from keras_dae.torch_weights import load_model, to_state_dict
+    from keras_dae.model_file import load_model
+    from keras_dae.torch_weights import to_state_dict
 
     formats = tuple(dict.fromkeys(formats))
     if unknown := [name for name in formats if name not in FORMATS]:
@@ -76,7 +77,7 @@ def check_run(run, formats=None):
         ParityError: an artefact does not compute what model.keras does.
     """
     from export.to_saved_model import next_version
-    from keras_dae.torch_weights import load_model
+    from keras_dae.model_file import load_model
 
     run = Path(run)
     newest = str(next_version(run / FILES["saved_model"]) - 1)
@@ -157,8 +158,8 @@ def _images(config, dataset, channels):
             f"expected images of {channels} channels for int8, got {config.channels}; leave int8 out of --formats"
         )
     dataset = dataset or load_dataset(config)
-    batches, _, _ = training_batches(dataset.train, config)
-    noisy = np.concatenate([batch.numpy() for batch, _ in batches.take(CALIBRATION_BATCHES)])
+    batches = training_batches(dataset.train, config).take(CALIBRATION_BATCHES)
+    noisy = np.concatenate([batch.numpy() for batch, _ in batches])
     return noisy, dataset.test, config
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from keras_dae import errors
 from keras_dae.data import load_dataset
-from keras_dae.train import load_config
+from keras_dae.run_folder import load_config
 
 
 def evaluate(run, **overrides):
@@ -24,9 +24,9 @@ def evaluate(run, **overrides):
     test = load_dataset(config).test
 
     from keras_dae.metrics import mean_metrics
+    from keras_dae.model_file import load_model
     from keras_dae.pipeline import evaluation_images
     from keras_dae.report import denoise
-    from keras_dae.torch_weights import load_model
 
     model = load_model(Path(run, "model.keras"))
     noisy, clean = evaluation_images(test, config)

@@ -10,7 +10,7 @@ from keras_dae.callbacks import StopIfUseless, Throughput, check_useful
 from keras_dae.checkpoint import Checkpoint, EarlyStopping
 from keras_dae.metrics import psnr
 from keras_dae.model import build_autoencoder
-from keras_dae.pipeline import evaluation_images, training_batches
+from keras_dae.pipeline import epoch_plan, evaluation_images, training_batches
 
 WATCHED = 100  # validation images on which a collapse is looked for
 VALIDATION_BATCH = 256
@@ -23,7 +23,7 @@ def fit(config, dataset, checkpoint_dir, tensorboard=None):
 
     Args:
         config: `TrainConfig`.
-        dataset: `keras_dae.data.DataSet`.
+        dataset: `keras_dae.dataset.DataSet`.
         checkpoint_dir: folder of the checkpoints.
         tensorboard: folder for TensorBoard's event files, or None.
 
@@ -33,7 +33,7 @@ def fit(config, dataset, checkpoint_dir, tensorboard=None):
     keras.utils.set_random_seed(config.seed)
     tf.config.experimental.enable_op_determinism()
     noisy, clean = evaluation_images(dataset.validation, config)
-    _, steps, steps_per_execution = training_batches(dataset.train, config)
+    batch_size, steps, steps_per_execution = epoch_plan(dataset.train, config)
     model = compiled_model(config, clean.mean(), steps, steps_per_execution)
     checkpoint = Checkpoint(checkpoint_dir, keep_best=config.early_stopping is not None)
     done = checkpoint.restore(model)
@@ -41,9 +41,8 @@ def fit(config, dataset, checkpoint_dir, tensorboard=None):
         print(f"going on after epoch {done} of {config.epochs}")
     early_stopping = EarlyStopping(config.early_stopping or config.epochs, checkpoint)
     if done < config.epochs and not early_stopping.is_over():
-        batches, _, _ = training_batches(dataset.train, config, first_epoch=done)
         callbacks = [
-            Throughput(min(config.batch_size, len(dataset.train))),
+            Throughput(batch_size),
             StopIfUseless(noisy[:WATCHED], clean[:WATCHED]),
             checkpoint,
             early_stopping,
@@ -51,7 +50,7 @@ def fit(config, dataset, checkpoint_dir, tensorboard=None):
         if tensorboard:
             callbacks.insert(1, keras.callbacks.TensorBoard(tensorboard, write_graph=False))
         model.fit(
-            batches,
+            training_batches(dataset.train, config, first_epoch=done),
             initial_epoch=done,
             epochs=config.epochs,
             steps_per_epoch=steps,

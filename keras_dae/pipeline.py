@@ -17,9 +17,9 @@ MOST_DROPPED = 0.01  # of an epoch's steps, for a better number of steps per exe
 
 
 def training_batches(train, config, first_epoch=0):
-    """Return `(dataset, steps, steps_per_execution)` for `model.fit`.
+    """Return the dataset for `model.fit`, whose epochs are as `epoch_plan` says.
 
-    The dataset yields `(noisy, clean)`, float32 `(batch, height, width, channels)`, clean in [0, 1]: `steps`
+    It yields `(noisy, clean)`, float32 `(batch, height, width, channels)`, clean in [0, 1]: `steps`
     batches for each epoch from `first_epoch` to `config.epochs`.
 
     Args:
@@ -27,8 +27,7 @@ def training_batches(train, config, first_epoch=0):
         config: `TrainConfig`.
         first_epoch: 0, or the number of epochs already done.
     """
-    batch_size = min(config.batch_size, len(train))
-    steps, steps_per_execution = executions(len(train) // batch_size)
+    batch_size, steps, _ = epoch_plan(train, config)
     clean_batches = (_stream_batches if isinstance(train, PatchStream) else _array_batches)(train, config, batch_size)
 
     def epoch_batches(epoch):
@@ -49,11 +48,17 @@ def training_batches(train, config, first_epoch=0):
     options.autotune.enabled = False
     options.threading.private_threadpool_size = 1
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
-    return dataset.with_options(options), steps, steps_per_execution
+    return dataset.with_options(options)
+
+
+def epoch_plan(train, config):
+    """Return `(batch_size, steps, steps_per_execution)` of every epoch on `train`."""
+    batch_size = min(config.batch_size, len(train))
+    return batch_size, *executions(len(train) // batch_size)
 
 
 def executions(steps):
-    """Return `(steps, steps_per_execution)`: how many training steps TensorFlow runs at once.
+    """Return `(steps, steps_per_execution)`, the latter being how many steps TensorFlow runs at once.
 
     An epoch must be a whole number of executions, so where the steps have no divisor of a good size, a few are
     dropped. (Every epoch is shuffled anew, so no image is dropped for good.)
@@ -102,7 +107,7 @@ def evaluation_images(pairs, config):
     """Return `(noisy, clean)`: float32 arrays `(n, height, width, channels)`, the same noise for every model.
 
     Args:
-        pairs: `keras_dae.data.Pairs`; real noisy images are used where they are given.
+        pairs: `keras_dae.dataset.Pairs`; real noisy images are used where they are given.
         config: `TrainConfig`, for the noise.
     """
     clean = unit_float(pairs.clean)

@@ -1,12 +1,12 @@
 """What a finished training leaves in its run folder: model, history, metrics, pictures and model card."""
 
-import keras
 import numpy as np
 
 from keras_dae.checkpoint import write_history
-from keras_dae.files import whole_file, write_json
+from keras_dae.files import write_json
 from keras_dae.metrics import mean_metrics
 from keras_dae.model_card import write_model_card
+from keras_dae.model_file import save_model
 from keras_dae.pipeline import evaluation_images
 from keras_dae.plots import plot_loss, plot_samples
 
@@ -20,7 +20,7 @@ def report(run, config, dataset, model, history):
     Args:
         run: path of the run folder.
         config: `TrainConfig`.
-        dataset: `keras_dae.data.DataSet`.
+        dataset: `keras_dae.dataset.DataSet`.
         model: the trained `keras.Model`.
         history: list of rows, see `keras_dae.checkpoint`.
 
@@ -67,14 +67,6 @@ def report(run, config, dataset, model, history):
 def denoise(model, noisy):
     """Return a Keras model's output for images `(n, height, width, channels)`, height and width multiples of 4."""
     return model.predict(noisy, batch_size=BATCH, verbose=0)
-
-
-def save_model(model, path):
-    """Save the network and its weights alone, without optimizer or metrics, so that any Keras loads it."""
-    plain = keras.Model.from_config(model.get_config())
-    plain.set_weights(model.get_weights())
-    with whole_file(path) as temporary:
-        plain.save(temporary)
 
 
 def describe_noise(metrics):

@@ -168,7 +168,7 @@ def import_weights(path, output_dir):
     run = Path(output_dir)
     if run.exists():
         raise UserError(f"expected --output-dir to be a new folder, got {run}, which is there already")
-    from keras_dae.report import save_model
+    from keras_dae.model_file import save_model
 
     partial = run.with_name(run.name + ".partial")
     save_model(from_state_dict(state), partial / "model.keras")
@@ -182,20 +182,10 @@ def import_weights(path, output_dir):
 
 def export_weights(run, path):
     """Write the weights of a run folder or a .keras file as a PyTorch file. Raises `UserError`."""
+    from keras_dae.model_file import load_model
+
     file = Path(run, "model.keras") if Path(run).is_dir() else Path(run)
     save_state_dict(to_state_dict(load_model(file)), path)
-
-
-def load_model(path):
-    """Return the Keras model in a `.keras` file; raises `UserError` when it is missing or no such file."""
-    import keras
-
-    if not Path(path).is_file():
-        raise UserError(f"expected a .keras file or a run folder that has one, got {path}, which is not there")
-    try:
-        return keras.models.load_model(path, compile=False, safe_mode=True)
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-        raise UserError(f"cannot load {path} as a Keras model: {first_line(error)}") from None
 
 
 def main(argv=None):

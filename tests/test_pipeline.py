@@ -4,15 +4,16 @@ import numpy as np
 import pytest
 
 from keras_dae.config import TrainConfig
-from keras_dae.data import Pairs, load_dataset
+from keras_dae.data import load_dataset
+from keras_dae.dataset import Pairs
 from keras_dae.patches import MIXED, PatchStream, patches_in
-from keras_dae.pipeline import evaluation_images, executions, training_batches
+from keras_dae.pipeline import epoch_plan, evaluation_images, executions, training_batches
 
 
 def epochs_of(train, config, first_epoch=0):
     """Return `[(noisy, clean), …]`, each epoch's batches put together."""
-    dataset, steps, _ = training_batches(train, config, first_epoch)
-    batches = [(noisy.numpy(), clean.numpy()) for noisy, clean in dataset]
+    _, steps, _ = epoch_plan(train, config)
+    batches = [(noisy.numpy(), clean.numpy()) for noisy, clean in training_batches(train, config, first_epoch)]
     assert len(batches) == steps * (config.epochs - first_epoch)
     parts = [batches[start : start + steps] for start in range(0, len(batches), steps)]
     return [tuple(np.concatenate(images) for images in zip(*part)) for part in parts]
@@ -31,8 +32,7 @@ def train(request, digits, photographs):
 
 
 def test_shapes_and_ranges(train, config):
-    dataset, _, _ = training_batches(train, config)
-    noisy, clean = next(iter(dataset))
+    noisy, clean = next(iter(training_batches(train, config)))
     assert noisy.dtype == clean.dtype == "float32"
     assert noisy.shape == clean.shape == (8, *(train.shape[1:] if isinstance(train, np.ndarray) else (20, 20, 1)))
     assert 0 <= noisy.numpy().min() < noisy.numpy().max() <= 1

@@ -19,7 +19,8 @@ from keras_dae.data import load_dataset
 from keras_dae.errors import UserError
 from keras_dae.fit import learning_rate
 from keras_dae.model import build_autoencoder
-from keras_dae.train import default_name, load_config, main, train_and_evaluate
+from keras_dae.run_folder import default_name, load_config
+from keras_dae.train import main, train_and_evaluate
 
 FILES = {"config.json", "history.csv", "loss.png", "metrics.json", "model.keras", "README.md", "samples.png"}
 

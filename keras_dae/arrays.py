@@ -1,0 +1,81 @@
+"""Clean images from arrays: MNIST and its kin, and the user's .npz and .npy files."""
+
+import hashlib
+import zipfile
+
+import numpy as np
+
+from keras_dae.dataset import (
+    MAX_PATCH,
+    MOST_HELD,
+    SPLIT_SEED,
+    TEST_SHARE,
+    DataSet,
+    Pairs,
+    fitting_patch,
+    held_patches,
+    split,
+)
+from keras_dae.errors import UserError, first_line
+from keras_dae.image_files import to_unit_range
+from keras_dae.patches import PatchStream, patches_in
+
+
+def read_arrays(path, config):
+    """Return `(images, None)`, or `(train, test)` where an .npz holds x_train and x_test."""
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        arrays = {"images": loaded} if path.suffix == ".npy" else {key: loaded[key] for key in loaded.files}
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+        raise UserError(f"cannot read {path} as arrays of numbers: {first_line(error)}") from None
+    if {"x_train", "x_test"} <= set(arrays):
+        chosen = (arrays["x_train"], arrays["x_test"])
+    elif "images" in arrays or len(arrays) == 1:
+        chosen = (arrays.get("images", next(iter(arrays.values()))), None)
+    else:
+        raise UserError(
+            f"expected {path} to hold `images`, or `x_train` and `x_test`; got {', '.join(arrays) or 'none'}"
+        )
+    return tuple(None if images is None else _checked(path, images, config.channels) for images in chosen)
+
+
+def _checked(path, images, channels):
+    if images.ndim == 3:
+        images = images[..., None]
+    if images.ndim != 4 or images.shape[-1] != channels:
+        raise UserError(f"expected images (count, height, width, {channels}) in {path}, got {images.shape}")
+    try:
+        return to_unit_range(images)
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def array_dataset(config, name, train, test):
+    """Split arrays. Images of one small size are used whole, larger or odd-sized ones in patches."""
+    sha256 = hashlib.sha256()
+    for images in (train,) if test is None else (train, test):
+        sha256.update(repr((images.shape, images.dtype.str)).encode())
+        sha256.update(np.ascontiguousarray(images))
+    if test is None:
+        train_rows, test_rows = split(len(train), TEST_SHARE, SPLIT_SEED, most=len(train))
+        train, test = train[train_rows], train[test_rows]
+    train, test = train[: config.limit], test[: config.limit]
+    train_rows, validation_rows = split(len(train), config.validation_split, config.seed, most=len(train))
+    height, width, _ = train.shape[1:]
+    size = config.patch_size or fitting_patch([min(height, width)])
+    if min(height, width) < size:
+        raise UserError(f"expected images of at least {size}×{size} pixels in {name}, got {height}×{width}")
+    if (height, width) == (size, size) or (config.patch_size is None and _whole(height, width)):
+        return DataSet(name, sha256.hexdigest(), train[train_rows], Pairs(train[validation_rows]), Pairs(test))
+
+    count = patches_in(height, width, size, config.patches_per_image)
+    stream = PatchStream(lambda row: (train[train_rows[row]],), (count,) * len(train_rows), size)
+    held = [
+        held_patches(PatchStream(lambda row, part=part: (part[row],), (count,) * len(part), size))
+        for part in (train[validation_rows[:MOST_HELD]], test[:MOST_HELD])
+    ]
+    return DataSet(name, sha256.hexdigest(), stream, *held)
+
+
+def _whole(height, width):
+    return height % 4 == width % 4 == 0 and max(height, width) <= MAX_PATCH

@@ -1,0 +1,76 @@
+"""What a training learns from and is measured on, however it was come by: `DataSet`, and how it is divided."""
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+
+from keras_dae.errors import UserError
+from keras_dae.patches import PatchStream, unit_float
+
+MIN_PATCH, MAX_PATCH = 20, 64  # pixels; the network's least size, rounded up to a multiple of 4; the default's most
+TEST_SHARE = 0.1  # of a folder's images; MNIST has a test set of its own
+MOST_HELD = 200  # images at most for testing, and for validation, out of a folder or of large arrays
+MOST_HELD_PATCHES = 1000  # that these may give: they are kept in memory
+SPLIT_SEED = 0  # the test images of a folder are the same whatever the training's seed
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Images to measure on: clean uint8 or float32 `(n, height, width, channels)`; noisy likewise, or None.
+
+    Values are 0 … 255 (uint8) or [0, 1] (float32). Where `noisy` is None, noise is synthesized.
+    """
+
+    clean: np.ndarray
+    noisy: np.ndarray | None = None
+
+    def __len__(self):
+        return len(self.clean)
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """What a run learns from and is measured on.
+
+    Attributes:
+        name: `mnist`, `digits`, …, or the name of the user's folder or file.
+        sha256: of the content.
+        train: an array `(n, height, width, channels)` used whole, or a `PatchStream`.
+        validation, test: `Pairs`.
+        skipped: `path: reason` of every file that could not be used.
+    """
+
+    name: str
+    sha256: str
+    train: np.ndarray | PatchStream
+    validation: Pairs
+    test: Pairs
+    skipped: tuple[str, ...] = ()
+
+
+def fitting_patch(sides):
+    """Return a patch size for images with these shorter sides: at most MAX_PATCH, and so that 19 in 20 fit."""
+    most = int(np.quantile(sides, 0.05, method="lower")) if sides else MAX_PATCH
+    return int(np.clip(most // 4 * 4, MIN_PATCH, MAX_PATCH))
+
+
+def split(count, share, seed, most):
+    """Return `(rest, held)`: sorted row numbers, drawn by seed; at least one each where count allows."""
+    if count < 2:
+        raise UserError(f"expected at least 2 images to hold one out for validation, got {count}")
+    order = np.random.default_rng([seed, count]).permutation(count)
+    held = min(most, count - 1, max(1, round(count * share)))
+    return np.sort(order[held:]), np.sort(order[:held])
+
+
+def held_patches(stream):
+    """Return patches of a stream, cut at places that never change, as `Pairs` in memory."""
+    share = max(1, MOST_HELD_PATCHES // len(stream.patches))
+    stream = dataclasses.replace(stream, patches=tuple(min(count, share) for count in stream.patches))
+    cuts = (stream.cut(index, np.random.default_rng(index)) for index in range(len(stream.patches)))
+    patches = [patch for cut in cuts for patch in cut]
+    images = [list(kind) for kind in zip(*patches)]
+    if len({image.dtype for kind in images for image in kind}) > 1:  # a folder of both 8-bit and deeper images
+        images = [[unit_float(image) for image in kind] for kind in images]
+    return Pairs(*(np.stack(kind) for kind in images))

@@ -1,0 +1,87 @@
+"""The run folder's beginning: its name, its config.json, and whether it may be written at all."""
+
+import shutil
+import sys
+from importlib.metadata import PackageNotFoundError, version
+
+from keras_dae import __version__, errors
+from keras_dae.config import TrainConfig
+from keras_dae.errors import UserError
+from keras_dae.files import read_json, write_json
+
+FORMAT = 1  # of config.json and the run folder
+
+
+def default_name(config, dataset):
+    """Return the run folder's name: `<dataset>-<noise>-<factor>`, or the pairs' name where the noise is real."""
+    if config.has_pairs:
+        return dataset.name
+    return f"{dataset.name}-{'+'.join(config.noise)}-{'-'.join(f'{factor:g}' for factor in config.noise_factor)}"
+
+
+def check_target(run, overwrite):
+    """Raise `UserError` when `run` is there and may not be replaced."""
+    if not run.exists() or (run.is_dir() and not any(run.iterdir())):
+        return
+    if not (run / "config.json").is_file():
+        raise UserError(f"expected --output-dir to be a new folder or a run, got {run}, which is something else")
+    if not overwrite:
+        raise UserError(f"{run} holds a finished run; give --overwrite to replace it, or another --output-dir")
+
+
+def begin(partial, config, dataset, overwrite):
+    """Make the working folder with its config.json, or check that the interrupted run in it is the same one.
+
+    Raises `UserError` when it is another one and `overwrite` is not set, or the folder cannot be made.
+    """
+    description = describe(config, dataset)
+    if (partial / "config.json").exists():
+        before = read_json(partial / "config.json")
+        changed = TrainConfig.from_dict(before["config"]).differences(config)
+        changed += ["the images"] * (before["dataset"]["sha256"] != dataset.sha256)
+        if not changed:
+            return
+        if not overwrite:
+            raise UserError(
+                f"{partial} is an interrupted run that differs in {', '.join(changed)}; give the same options to go "
+                "on with it, --overwrite to drop it, or another --output-dir"
+            )
+    try:
+        if partial.exists():
+            shutil.rmtree(partial)
+        partial.mkdir(parents=True)
+    except OSError as error:
+        raise UserError(f"cannot make the folder {partial}: {error.strerror}") from None
+    write_json(partial / "config.json", description)
+
+
+def describe(config, dataset):
+    """Return what config.json holds: all that is needed to train the same again."""
+    versions = {"keras_dae": __version__, "python": ".".join(map(str, sys.version_info[:3]))}
+    for package in ("tensorflow", "keras", "numpy", "matplotlib", "pillow"):
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:  # a build under another name, such as tensorflow-cpu
+            versions[package] = None
+    return {
+        "format": FORMAT,
+        "config": config.to_dict(),
+        "dataset": {
+            "name": dataset.name,
+            "sha256": dataset.sha256,
+            "training_images": len(dataset.train),
+            "validation_images": len(dataset.validation),
+            "test_images": len(dataset.test),
+            "image_shape": list(dataset.test.clean.shape[1:]),
+            "skipped": [errors.printable(reason) for reason in dataset.skipped],
+        },
+        "versions": versions,
+    }
+
+
+def load_config(path, **overrides):
+    """Return the `TrainConfig` in a run's config.json, some fields replaced. Raises `UserError` if it holds none."""
+    about = read_json(path)
+    if about.get("format") != FORMAT or not isinstance(about.get("config"), dict):
+        raise UserError(f"expected {path} to hold a training's config in format {FORMAT}, got {about.get('format')}")
+    return TrainConfig.from_dict({**about["config"], **overrides})
