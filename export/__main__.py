@@ -27,10 +27,10 @@ def main(argv=None):
 
 
 def _export(options):
-    from export.run import FORMATS, export_run
+    from export.run import export_run
     from keras_dae.files import read_json
 
-    paths = export_run(options.run, options.output_dir, options.formats or FORMATS)
+    paths = export_run(options.run, options.output_dir, options.formats)
     folder = Path(options.output_dir or options.run)
     _report(read_json(folder / "parity.json"), paths)
 

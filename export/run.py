@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,28 +24,28 @@ INT8_LOSS = 0.1  # dB of PSNR that 8 bits may cost
 BATCH = 250
 
 
-def export_run(run, output_dir=None, formats=FORMATS, dataset=None):
+def export_run(run, output_dir=None, formats=None, dataset=None):
     """Write the exports of a run folder, or of a .keras file; return their paths, format -> path.
 
     `saved_model/<n>`, `model.onnx`, `model.int8.onnx` and `parity.json` go into the run folder, or into `output_dir`,
     each whole or not at all. When one fails its proof, nothing is written and what is there stays; when only 8 bits
-    cost too much quality, the others are written.
+    cost more than INT8_LOSS, the others are written.
 
     Args:
         run: run folder with model.keras, or a .keras file.
         output_dir: where to write; None for the run folder.
-        formats: some of FORMATS.
+        formats: some of FORMATS; None for all, int8 then being left out with a note where it costs too much.
         dataset: `DataSet` that fixes the ranges of `int8` and measures its loss; None for the run's own images, or
             the built-in digits where a run has none (a .keras file, imported weights).
 
     Raises:
         UserError: no such model, images or format, or the folder cannot be written.
-        ParityError: an artefact does not compute what Keras does, or 8 bits cost more than INT8_LOSS.
+        ParityError: an artefact does not compute what Keras does, or 8 bits that were asked for cost too much.
     """
     from keras_dae.model_file import load_model
     from keras_dae.torch_weights import to_state_dict
 
-    formats = tuple(dict.fromkeys(formats))
+    asked, formats = formats, tuple(dict.fromkeys(formats or FORMATS))
     if unknown := [name for name in formats if name not in FORMATS]:
         raise UserError(f"expected formats of {', '.join(FORMATS)}; got {', '.join(unknown)}")
     run = Path(run)
@@ -59,11 +60,15 @@ def export_run(run, output_dir=None, formats=FORMATS, dataset=None):
         entries = verify(model, artefacts)
         if int8 and int8["psnr_lost_db"] > INT8_LOSS:
             del artefacts["int8"], entries["int8"]
-            _put_in_place(artefacts, entries, target)
-            raise ParityError(
+            placed = _put_in_place(artefacts, entries, target)
+            loss = (
                 f"int8 loses {int8['psnr_lost_db']:.2f} dB of PSNR on {int8['test_images']} test images, more than "
                 f"{INT8_LOSS} dB, and was left out; exported: {', '.join(artefacts) or 'nothing'}"
             )
+            if asked:
+                raise ParityError(loss)
+            print(f"note: {loss}", file=sys.stderr)
+            return placed
         if int8:
             entries["int8"] |= int8
         return _put_in_place(artefacts, entries, target)

@@ -268,9 +268,12 @@ class TestRun:
     def test_costly_int8_is_left_out(self, run, monkeypatch, capsys, few_cases):
         monkeypatch.setattr("export.run.INT8_LOSS", -1.0)
         before = (run / "model.int8.onnx").read_bytes()
-        assert main([str(run)]) == 1
-        assert "exported: saved_model, onnx" in capsys.readouterr().err
+        assert main([str(run)]) == 0
+        assert "note: int8 loses" in capsys.readouterr().err
         assert (run / "saved_model/2").is_dir()
+        assert main([str(run), "--formats", "saved_model", "onnx", "int8"]) == 1
+        assert "exported: saved_model, onnx" in capsys.readouterr().err
+        assert (run / "saved_model/3").is_dir()
         assert (run / "model.int8.onnx").read_bytes() == before
 
     def test_check(self, run, capsys):
