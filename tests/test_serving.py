@@ -13,8 +13,10 @@ import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
+from google.protobuf import text_format
 from PIL import Image
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+from tensorflow_serving.config import model_server_config_pb2
 
 from export.serving.client import RequestFailed, denoise_grpc, denoise_rest, main
 from export.to_saved_model import export_saved_model
@@ -173,10 +175,12 @@ def test_a_real_tf_serving(tmp_path):
     assert Image.open(io.BytesIO(denoised)).size == (36, 28)
 
 
-def test_configuration_parses():
-    """models.config is the text of TF Serving's own message, as far as its published part goes."""
+def test_configuration_is_what_tf_serving_reads():
     text = (SERVING / "models.config").read_text()
-    assert text.count("{") == text.count("}")
+    parsed = text_format.Parse(text, model_server_config_pb2.ModelServerConfig())
+    (config,) = parsed.model_config_list.config
+    assert (config.name, config.base_path) == ("denoiser", "/models/denoiser")
+    assert dict(config.version_labels) == {"stable": 1, "canary": 2}
     compose = (SERVING / "compose.yaml").read_text()
     assert "tensorflow/serving:2.19.1" in compose
     for name in ("models.config", "batching.config"):
