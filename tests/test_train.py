@@ -353,10 +353,14 @@ class TestCommandLine:
         command = [sys.executable, "-m", "keras_dae.train", "--dataset", digits_npz, "--output-dir", tmp_path / "run"]
         command += ["--epochs", "100000", "--batch-size", "16"]
         environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
-        # A shell that starts the tests in the background has its children ignore SIGINT.
-        pipes["preexec_fn"] = lambda: signal.signal(which, signal.SIG_DFL)
         process = subprocess.Popen(
-            command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+            command,
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            # A shell that starts the tests in the background has its children ignore SIGINT.
+            preexec_fn=lambda: signal.signal(which, signal.SIG_DFL),
         )
         deadline = time.time() + 120
         while not list(tmp_path.glob("run.partial/checkpoint/epoch-*")):
