@@ -3,7 +3,6 @@
 import argparse
 import os
 import sys
-from pathlib import Path
 
 from keras_dae import errors
 
@@ -27,29 +26,16 @@ def main(argv=None):
 
 
 def _export(options):
-    from export.run import export_run
-    from keras_dae.files import read_json
+    from export.run import export_run, print_proof
 
-    paths = export_run(options.run, options.output_dir, options.formats)
-    folder = Path(options.output_dir or options.run)
-    _report(read_json(folder / "parity.json"), paths)
+    print_proof(options.output_dir or options.run, export_run(options.run, options.output_dir, options.formats))
 
 
 def _check(options):
-    from export.run import check_run
+    from export.run import check_run, print_proof
 
-    _report(*check_run(options.run, options.formats))
-
-
-def _report(entries, paths):
-    for name, path in paths.items():
-        entry = entries[name]
-        if "psnr_lost_db" in entry:
-            print(f"{path}: PSNR {entry['psnr_lost_db']:.3f} dB below the float model's")
-        elif name == "int8":
-            print(f"{path}: within {entry['max_rms_error']:.2g} (root mean square) of Keras on digits")
-        else:
-            print(f"{path}: equals Keras within {entry['max_abs_error']:.2g} ({entry['tolerance']:g} is allowed)")
+    entries, paths = check_run(options.run, options.formats)
+    print_proof(options.run, paths, entries)
 
 
 if __name__ == "__main__":

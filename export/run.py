@@ -93,6 +93,19 @@ def check_run(run, formats=None):
     return verify(load_model(run / "model.keras"), paths), paths
 
 
+def print_proof(folder, paths, entries=None):
+    """Print a line for each artefact: how close to Keras it is. `entries` are parity.json's if they are not given."""
+    entries = entries or read_json(Path(folder, "parity.json"))
+    for name, path in paths.items():
+        entry = entries[name]
+        if "psnr_lost_db" in entry:
+            print(f"{path}: PSNR {entry['psnr_lost_db']:.3f} dB below the float model's")
+        elif name == "int8":
+            print(f"{path}: within {entry['max_rms_error']:.2g} (root mean square) of Keras on digits")
+        else:
+            print(f"{path}: equals Keras within {entry['max_abs_error']:.2g} ({entry['tolerance']:g} is allowed)")
+
+
 def _config_of(run):
     """Return the config that a run was trained with, or None."""
     file = run / "config.json"

@@ -84,7 +84,7 @@ def load_mnist(name, data_dir=None):
     """
     source = SOURCES[name]
     folders = [Path(folder) for folder in (data_dir, os.environ.get("KERAS_DAE_DATA"), keras_cache()) if folder]
-    found = _find(source, folders) or _find(source, [_download(source, folders[0])])
+    found = _find(source, folders) or _find(source, [_download(source, folders)])
     images = {}
     for part, path in found.items():
         try:
@@ -156,8 +156,8 @@ def _verify(images, check):
         raise ValueError(f"expected the content with checksum {check}, got {got}")
 
 
-def _download(source, folder):
-    """Download into `folder` what is needed, each file whole or not at all, and return the folder."""
+def _download(source, folders):
+    """Download into the first of `folders` what is needed, each file whole or not at all, and return that folder."""
     import pooch  # only here: it takes a while to import
     import requests
 
@@ -165,16 +165,16 @@ def _download(source, folder):
     try:
         # One quick question first: without a network the answer must not wait for the retries of the transfer.
         requests.head(BASE_URL + next(iter(source.downloads)), timeout=timeout).raise_for_status()
-        files = pooch.create(folder, BASE_URL, registry=source.downloads, retry_if_failed=RETRIES)
+        files = pooch.create(folders[0], BASE_URL, registry=source.downloads, retry_if_failed=RETRIES)
         for name in source.downloads:
             files.fetch(name, downloader=pooch.HTTPDownloader(progressbar=True, timeout=timeout))
     except (OSError, ValueError) as error:  # requests' errors are OSErrors; a wrong hash is a ValueError
         raise NotAvailable(
-            f"{source.title} is not in {folder} and could not be downloaded from {BASE_URL} "
+            f"{source.title} is not in {', '.join(map(str, folders))} and could not be downloaded from {BASE_URL} "
             f"({_short(error)}); put {source.npz} or the IDX files into a folder and give --data-dir, "
             "or train on the built-in digits with --dataset digits"
         ) from None
-    return folder
+    return folders[0]
 
 
 def _short(error):

@@ -49,12 +49,15 @@ def train_and_evaluate(config, output_dir=None, overwrite=False, tensorboard=Non
 
     model, history = fit(config, dataset, partial / "checkpoint", tensorboard)
     report(partial, config, dataset, model, history)
-    shutil.rmtree(partial / "checkpoint")
     put_folder_in_place(partial, run)
+    shutil.rmtree(run / "checkpoint")  # last: until the run stands, everything could still be asked for again
     if export:
-        from export.run import export_run
+        from export.run import export_run, print_proof
 
-        export_run(run, dataset=dataset)
+        try:
+            print_proof(run, export_run(run, dataset=dataset))
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(f"{run} is finished; python -m export {run} makes the exports") from None
     return run
 
 
@@ -69,8 +72,9 @@ def main(argv=None):
         config = _config(**options)
         try:
             run = train_and_evaluate(config, **settings)
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt("finished epochs are kept; run the same command again to go on") from None
+        except KeyboardInterrupt as interrupt:
+            what = str(interrupt) or "finished epochs are kept; run the same command again to go on"
+            raise KeyboardInterrupt(what) from None
         print(f"{run}: finished")
 
     return errors.run(command)
