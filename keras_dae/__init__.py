@@ -13,6 +13,7 @@ _MODULE_OF = {
     "add_noise": "noise",
     "build_autoencoder": "model",
     "load_dataset": "data",
+    "load_denoiser": "denoise",
     "load_state_dict": "torch_weights",
     "render_digits": "digits",
     "to_state_dict": "torch_weights",

@@ -1,0 +1,154 @@
+"""Denoise NumPy images with an exported network: onnxruntime alone, no TensorFlow."""
+
+from pathlib import Path
+
+import numpy as np
+
+from keras_dae.errors import UserError, first_line
+
+MULTIPLE, SMALLEST = 4, 20  # pixels: sizes that the network gives back as they are
+HALO = 24  # pixels around a tile; the network sees at most 22 to each side, and tiles lie on multiples of 4
+TILE = 512  # pixels to a side of what is run at once; a multiple of 4
+PIXELS_AT_ONCE = 2**20  # of small images in one batch
+
+
+def load_denoiser(path):
+    """Return the `Denoiser` in a run folder or a .onnx file.
+
+    Args:
+        path: run folder with model.onnx, or the file itself.
+
+    Raises:
+        UserError: no such file, or no denoiser of ours in it.
+    """
+    import onnxruntime
+
+    file = Path(path, "model.onnx") if Path(path).is_dir() else Path(path)
+    if not file.is_file():
+        raise UserError(
+            f"expected a run folder with model.onnx, or a .onnx file; got {path}; python -m export makes one"
+        )
+    try:
+        session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+        noisy, denoised = (
+            [(value.name, value.shape[-1]) for value in values]
+            for values in (session.get_inputs(), session.get_outputs())
+        )
+    except Exception as error:  # noqa: BLE001 - onnxruntime raises classes of its own, without a common base
+        raise UserError(f"cannot load {file}: {first_line(error)}") from None
+    channels = noisy[0][1]
+    if noisy != [("noisy", channels)] or denoised != [("denoised", channels)] or channels not in (1, 3):
+        raise UserError(f"expected {file} to take `noisy` and give `denoised`, got {noisy} and {denoised}")
+    return Denoiser(session, channels)
+
+
+class Denoiser:
+    """A loaded network: call it with an image, get the denoised image, of the same shape and type.
+
+    Attributes:
+        channels: 1 or 3, what the network was trained on. One channel is run on each colour of a colour image; a
+            network for colour sees a grey image as a colour one.
+    """
+
+    def __init__(self, session, channels):
+        self.session = session
+        self.channels = channels
+
+    def __call__(self, image):
+        """Return `image` denoised.
+
+        Args:
+            image: `(height, width)`, `(height, width, channels)` or `(batch, height, width, channels)`, any size from
+                1×1; 1 or 3 channels, or 2 or 4, of which the last is alpha and comes back as it is; bool, uint8 or
+                uint16 over their whole range, or float in [0, 1].
+
+        Raises:
+            UserError: another shape, type or range, or NaN.
+        """
+        image = np.asarray(image)
+        check_image(image)
+        images = image.reshape({2: (1, *image.shape, 1), 3: (1, *image.shape), 4: image.shape}[image.ndim])
+        colours = images.shape[-1] - (images.shape[-1] % 2 == 0)
+        denoised = self._denoise_colours(images[..., :colours])
+        return np.concatenate([denoised, images[..., colours:]], axis=-1).reshape(image.shape)
+
+    def _denoise_colours(self, images):
+        """Denoise `(n, height, width, 1 or 3)` with whichever number of channels the network has."""
+        count, height, width, colours = images.shape
+        if colours == self.channels:
+            return self._denoise(images)
+        if self.channels == 1:
+            planes = np.moveaxis(images, -1, 1).reshape(count * colours, height, width, 1)
+            return np.moveaxis(self._denoise(planes).reshape(count, colours, height, width), 1, -1)
+        coloured = self._denoise(np.repeat(to_unit(images), 3, axis=-1))
+        return from_unit(coloured.mean(axis=-1, keepdims=True), images.dtype)
+
+    def _denoise(self, images):
+        """Denoise `(n, height, width, channels)` in batches, or in tiles where the images are large."""
+        _, height, width, _ = images.shape
+        denoised = np.empty_like(images)
+        if height * width > TILE**2:
+            for index, image in enumerate(images):
+                self._denoise_tiles(image, denoised[index])
+            return denoised
+        step = max(1, PIXELS_AT_ONCE // (height * width))
+        for start in range(0, len(images), step):
+            part = slice(start, start + step)
+            denoised[part] = from_unit(self._run(to_unit(images[part])), images.dtype)
+        return denoised
+
+    def _denoise_tiles(self, image, denoised):
+        """Denoise one `(height, width, channels)` tile by tile into `denoised`; only a tile at a time is float.
+
+        Every tile is run with a halo wider than the network sees, on the same grid of 4 pixels, so that its inner
+        pixels are those of the whole image. Outside the image stands its reflection, as in the exported graph.
+        """
+        height, width, _ = image.shape
+        rows, columns = mirrored(height), mirrored(width)
+        for top in range(0, height, TILE):
+            outer_rows = rows[max(top - HALO, 0) : top + TILE + HALO]
+            for left in range(0, width, TILE):
+                outer_columns = columns[max(left - HALO, 0) : left + TILE + HALO]
+                outer = self._run(to_unit(image[np.ix_(outer_rows, outer_columns)])[None])[0]
+                inner = outer[min(top, HALO) :, min(left, HALO) :][:TILE, :TILE]
+                inner = inner[: height - top, : width - left]
+                denoised[top : top + TILE, left : left + TILE] = from_unit(inner, image.dtype)
+
+    def _run(self, noisy):
+        return self.session.run(["denoised"], {"noisy": noisy})[0]
+
+
+def mirrored(size):
+    """Return which of `size` rows stands at each row of an image that its reflection makes large enough."""
+    padded = max(SMALLEST, -(-size // MULTIPLE) * MULTIPLE)
+    return np.pad(np.arange(size), (0, padded - size), "reflect" if size > 1 else "edge")
+
+
+def check_image(image):
+    """Raise `UserError` unless `image` is an array that a `Denoiser` takes."""
+    if image.ndim not in (2, 3, 4) or (image.ndim > 2 and image.shape[-1] not in (1, 2, 3, 4)) or not image.size:
+        raise UserError(
+            "expected an image (height, width), (height, width, 1 to 4) or (batch, height, width, 1 to 4), "
+            f"got an array of shape {image.shape}"
+        )
+    if image.dtype not in (np.bool_, np.uint8, np.uint16) and image.dtype.kind != "f":
+        raise UserError(f"expected bool, uint8, uint16 or float pixels, got {image.dtype}")
+    if image.dtype.kind == "f":
+        low, high = image.min(), image.max()
+        if not (low >= 0 and high <= 1):  # also for NaN
+            raise UserError(f"expected float pixels in [0, 1], got {low:g} … {high:g}")
+
+
+def to_unit(values):
+    """Return pixels of any supported type as float32 in [0, 1]."""
+    return values.astype(np.float32) / np.float32(_white(values.dtype))
+
+
+def from_unit(values, dtype):
+    """Return float pixels in [0, 1] as `dtype`, rounded where that is not float."""
+    white = _white(dtype)
+    return values.astype(dtype) if dtype.kind == "f" else np.rint(values * np.float32(white)).astype(dtype)
+
+
+def _white(dtype):
+    return np.iinfo(dtype).max if dtype.kind == "u" else 1
