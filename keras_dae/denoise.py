@@ -30,10 +30,8 @@ def load_denoiser(path):
         )
     try:
         session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
-        noisy, denoised = (
-            [(value.name, value.shape[-1]) for value in values]
-            for values in (session.get_inputs(), session.get_outputs())
-        )
+        noisy = [(value.name, value.shape[-1]) for value in session.get_inputs()]
+        denoised = [(value.name, value.shape[-1]) for value in session.get_outputs()]
     except Exception as error:  # noqa: BLE001 - onnxruntime raises classes of its own, without a common base
         raise UserError(f"cannot load {file}: {first_line(error)}") from None
     channels = noisy[0][1]
