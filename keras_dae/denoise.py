@@ -1,9 +1,13 @@
-"""Denoise NumPy images with an exported network: onnxruntime alone, no TensorFlow."""
+"""Denoise images with an exported network: `python -m keras_dae.denoise`. onnxruntime alone, no TensorFlow."""
 
+import argparse
+import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
 
+from keras_dae import errors
 from keras_dae.errors import UserError, first_line
 
 MULTIPLE, SMALLEST = 4, 20  # pixels: sizes that the network gives back as they are
@@ -150,3 +154,52 @@ def from_unit(values, dtype):
 
 def _white(dtype):
     return np.iinfo(dtype).max if dtype.kind == "u" else 1
+
+
+def denoise_pipe(denoiser, source, target):
+    """Read an image file from the binary stream `source`, write the denoised one to `target`. Raises `UserError`."""
+    from dataclasses import replace
+
+    from keras_dae.image_io import decode, encode
+
+    try:
+        kind, pages = decode(source.read())
+    except Exception as error:  # noqa: BLE001 - decoders raise what they like
+        raise UserError(f"expected an image on standard input: {first_line(error)}") from None
+    target.write(encode(kind, [replace(page, pixels=denoiser(page.pixels)) for page in pages]))
+
+
+def main(argv=None):
+    """Command line of `denoise_files` and `denoise_pipe`; returns the exit status: 1 when a file failed."""
+    parser = argparse.ArgumentParser(
+        prog="python -m keras_dae.denoise",
+        description="Denoise image files and folders: PNG, JPEG, TIFF, BMP, .npy and .npz. Each comes out as it went "
+        "in: size, mode, depth, name, orientation. `-` reads one file from standard input, writes to standard output.",
+    )
+    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="file, folder (searched recursively), or -")
+    parser.add_argument("--model", required=True, help="run folder, or .onnx file")
+    parser.add_argument("--output-dir", help="folder to write into, needed unless INPUT is -")
+    parser.add_argument("--overwrite", action="store_true", help="replace outputs that are there already")
+    options = parser.parse_args(argv)
+    if "-" in options.inputs and (len(options.inputs) > 1 or options.output_dir):
+        parser.error("expected - alone, without --output-dir")
+    if "-" not in options.inputs and not options.output_dir:
+        parser.error("expected --output-dir")
+
+    def command():
+        from PIL import Image
+
+        from keras_dae.denoise_files import denoise_files
+
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # at twice that size Pillow refuses
+        denoiser = load_denoiser(options.model)
+        if options.inputs == ["-"]:
+            denoise_pipe(denoiser, sys.stdin.buffer, sys.stdout.buffer)
+        else:
+            denoise_files(options.inputs, denoiser, options.output_dir, options.overwrite)
+
+    return errors.run(command)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -10,8 +10,11 @@ from keras_dae.errors import UserError
 
 
 @contextlib.contextmanager
-def whole_file(path):
+def whole_file(path, lasting=True):
     """Yield a temporary path beside `path`, same ending, to write to; put it in place if the block succeeds.
+
+    Unless `lasting` is false, the content is on the disk before the name is, so that a power loss cannot leave an
+    empty file; that takes milliseconds a file.
 
     Raises:
         UserError: when the folder or the file cannot be written; `path` is then as it was before.
@@ -21,7 +24,8 @@ def whole_file(path):
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        sync(temporary)
+        if lasting:
+            sync(temporary)
         os.replace(temporary, path)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error

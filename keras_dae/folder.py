@@ -11,6 +11,7 @@ from keras_dae.dataset import MOST_HELD, SPLIT_SEED, TEST_SHARE, DataSet, fittin
 from keras_dae.errors import UserError, first_line, printable
 from keras_dae.image_files import find_images, read_image
 from keras_dae.patches import PatchStream, patches_in
+from keras_dae.threads import map_ahead
 
 
 def matched_pairs(noisy_dir, clean_dir):
@@ -76,7 +77,9 @@ def _check_files(files, config):
 
     sha256, usable, sizes, unusable = hashlib.sha256(), [], [], []
     with ThreadPoolExecutor() as readers:
-        checks = tqdm(_few_ahead(readers, check, files), "checking images", len(files), unit="images", disable=None)
+        checks = tqdm(
+            map_ahead(readers, check, files, ahead=16), "checking images", len(files), unit="images", disable=None
+        )
         for file, (shape, problem, digest) in zip(files, checks):
             sha256.update(digest)
             if problem:
@@ -85,17 +88,6 @@ def _check_files(files, config):
                 usable.append(file)
                 sizes.append(shape)
     return usable, sizes, sha256.hexdigest(), tuple(unusable)
-
-
-def _few_ahead(pool, function, items, ahead=16):
-    """Like `pool.map`, but never more than `ahead` results wait in memory."""
-    pending = []
-    for item in items:
-        pending.append(pool.submit(function, item))
-        if len(pending) >= ahead:
-            yield pending.pop(0).result()
-    for future in pending:
-        yield future.result()
 
 
 def _read_files(files, channels):

@@ -12,7 +12,12 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 
 
 def find_images(folder):
-    """Return the paths of all image files below `folder`, sorted; links to folders are not followed.
+    """Return the paths of all image files below `folder`, see `find_files`."""
+    return find_files(folder, SUFFIXES)
+
+
+def find_files(folder, suffixes):
+    """Return the paths of all files below `folder` that end in `suffixes`, sorted; links to folders are not followed.
 
     Raises:
         UserError: when `folder` is not a folder that can be read.
@@ -28,7 +33,7 @@ def find_images(folder):
         Path(root, name)
         for root, _, names in os.walk(folder, onerror=fail)
         for name in names
-        if name.lower().endswith(SUFFIXES)
+        if name.lower().endswith(suffixes)
     )
 
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from keras_dae.threads import map_ahead
+
 READERS = 2  # threads that decode images
 MIXED = 2048  # patches held back, out of which each batch is drawn
 
@@ -54,12 +56,7 @@ class PatchStream:
             return self.cut(index, np.random.default_rng([seed, epoch, 2, index]))
 
         with ThreadPoolExecutor(READERS) as readers:
-            # A few images ahead of the consumer; a plain `map` would read the whole folder into memory.
-            pending = [readers.submit(cut, int(index)) for index in order[: 2 * READERS]]
-            for position in range(len(order)):
-                patches = pending.pop(0).result()
-                if (ahead := position + 2 * READERS) < len(order):
-                    pending.append(readers.submit(cut, int(order[ahead])))
+            for patches in map_ahead(readers, cut, map(int, order), 2 * READERS):
                 yield from patches
 
     def cut(self, index, random):

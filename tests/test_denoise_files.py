@@ -1,0 +1,232 @@
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import assert_user_error, run_module
+from PIL import Image, ImageSequence
+
+from export.to_onnx import export_onnx
+from keras_dae.denoise import load_denoiser, main
+from keras_dae.image_io import decode, encode
+from keras_dae.model import build_autoencoder
+
+HEIGHT, WIDTH = 30, 41
+GREY = np.random.default_rng(0).random((HEIGHT, WIDTH))
+BYTES = np.uint8(np.rint(255 * GREY))
+COLOURS = np.dstack([BYTES, BYTES[::-1], BYTES[:, ::-1]])
+ALPHA = np.uint8(np.indices((HEIGHT, WIDTH)).sum(0))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """The path of a network whose outputs vary."""
+    network = build_autoencoder(initialization="torch", seed=0)
+    network.set_weights([3 * weight for weight in network.get_weights()])
+    path = tmp_path_factory.mktemp("model") / "model.onnx"
+    export_onnx(network, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def denoiser(model):
+    return load_denoiser(model)
+
+
+def run(inputs, model, output, *options):
+    return main([*map(str, inputs), "--model", str(model), "--output-dir", str(output), *options])
+
+
+IMAGES = {
+    "bits.png": Image.fromarray(GREY > 0.5),
+    "grey.png": Image.fromarray(BYTES),
+    "grey_alpha.png": Image.fromarray(np.dstack([BYTES, ALPHA])),
+    "palette.png": Image.fromarray(COLOURS).quantize(),
+    "rgb.png": Image.fromarray(COLOURS),
+    "rgba.png": Image.fromarray(np.dstack([COLOURS, ALPHA])),
+    "deep.png": Image.fromarray(np.uint16(GREY * 65535)),
+    "grey.jpg": Image.fromarray(BYTES),
+    "rgb.jpeg": Image.fromarray(COLOURS),
+    "cmyk.jpg": Image.fromarray(COLOURS).convert("CMYK"),
+    "grey.bmp": Image.fromarray(BYTES),
+    "rgb.BMP": Image.fromarray(COLOURS),
+    "grey.tif": Image.fromarray(BYTES),
+    "rgba.tiff": Image.fromarray(np.dstack([COLOURS, ALPHA])),
+    "deep.tif": Image.fromarray(np.uint16(GREY * 65535)),
+    "float.tif": Image.fromarray(np.float32(GREY)),
+    "int.tif": Image.fromarray(np.int32(GREY * 65535)),
+}
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_every_format_and_mode_comes_back_as_it_was(name, model, denoiser, tmp_path):
+    IMAGES[name].save(tmp_path / name)
+    assert run([tmp_path / name], model, tmp_path / "out") == 0
+    with Image.open(tmp_path / name) as noisy, Image.open(tmp_path / "out" / name) as denoised:
+        assert (denoised.format, denoised.mode, denoised.size) == (noisy.format, noisy.mode, noisy.size)
+        pixels = np.asarray(noisy.convert("RGB") if noisy.mode == "P" else noisy)
+        got = np.asarray(denoised.convert("RGB") if noisy.mode == "P" else denoised)
+    if noisy.mode == "CMYK":
+        expected = np.stack([denoiser(plane) for plane in np.moveaxis(pixels, -1, 0)], axis=-1)
+    else:
+        expected = denoiser(pixels.astype(np.uint16) if pixels.dtype == np.int32 else pixels)
+    lossy = name.endswith(("jpg", "jpeg")) or noisy.mode == "P"
+    error = np.abs(got.astype(float) - expected)
+    assert error.mean() < 8 if lossy else error.max() == 0
+    assert np.abs(got.astype(float) - pixels).mean() > (0 if got.dtype in (bool, np.float32) else 5)
+
+
+def test_alpha_is_kept(model, tmp_path):
+    IMAGES["rgba.png"].save(tmp_path / "rgba.png")
+    run([tmp_path / "rgba.png"], model, tmp_path / "out")
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "out/rgba.png"))[..., 3], ALPHA)
+
+
+def test_pages_of_a_tiff(model, denoiser, tmp_path):
+    pages = [BYTES, BYTES[:20], 255 - BYTES]
+    first, *others = map(Image.fromarray, pages)
+    first.save(tmp_path / "pages.tif", save_all=True, append_images=others)
+    assert run([tmp_path / "pages.tif"], model, tmp_path / "out") == 0
+    with Image.open(tmp_path / "out/pages.tif") as image:
+        got = [np.asarray(page) for page in ImageSequence.Iterator(image)]
+    assert len(got) == 3
+    assert all(np.array_equal(a, denoiser(b)) for a, b in zip(got, pages))
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tif"])
+def test_orientation_profile_and_resolution_are_kept(model, tmp_path, suffix):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = tmp_path / f"turned.{suffix}"
+    Image.fromarray(COLOURS).save(path, exif=exif, dpi=(300, 300), icc_profile=b"a profile")
+    assert run([path], model, tmp_path / "out") == 0
+    with Image.open(tmp_path / "out" / path.name) as image:
+        assert image.getexif().get(0x0112) == (None if suffix == "tif" else 6)
+        assert image.size == ((HEIGHT, WIDTH) if suffix == "tif" else (WIDTH, HEIGHT))  # a TIFF is turned upright
+        assert image.info["icc_profile"] == b"a profile"
+        assert np.allclose(image.info["dpi"], 300, atol=0.1)
+
+
+def test_arrays(model, denoiser, tmp_path):
+    np.save(tmp_path / "stack.npy", np.float32(GREY)[None, :, :, None])
+    np.savez(tmp_path / "several.npz", a=BYTES, b=np.uint16(GREY * 65535))
+    assert run([tmp_path / "stack.npy", tmp_path / "several.npz"], model, tmp_path / "out") == 0
+    assert np.array_equal(np.load(tmp_path / "out/stack.npy"), denoiser(np.float32(GREY)[None, :, :, None]))
+    several = np.load(tmp_path / "out/several.npz")
+    assert set(several.files) == {"a", "b"}
+    assert np.array_equal(several["a"], denoiser(BYTES))
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """A folder of 9 images of two sizes in two folders, and a file that is no image."""
+    folder = tmp_path / "tree"
+    (folder / "a/b").mkdir(parents=True)
+    for index in range(9):
+        height = HEIGHT if index % 3 else HEIGHT + 7
+        image = np.random.default_rng(index).integers(0, 256, (height, WIDTH), np.uint8)
+        Image.fromarray(image).save((folder, folder / "a/b")[index % 2] / f"{index}.png")
+    (folder / "notes.txt").write_text("left alone")
+    return folder
+
+
+def test_folder_keeps_its_tree(tree, model, denoiser, tmp_path):
+    assert run([tree], model, tmp_path / "out") == 0
+    made = sorted(path.relative_to(tmp_path / "out") for path in (tmp_path / "out").rglob("*.*"))
+    assert made == sorted(path.relative_to(tree) for path in tree.rglob("*.png"))
+    for path in made:
+        noisy, denoised = (np.asarray(Image.open(folder / path)) for folder in (tree, tmp_path / "out"))
+        assert np.array_equal(denoised, denoiser(noisy))
+
+
+def test_a_bad_file_costs_no_other(tree, model, tmp_path, capsys):
+    (tree / "cut.png").write_bytes((tree / "0.png").read_bytes()[:200])
+    (tree / "text\n.png").write_text("no image")
+    (tree / "empty.jpg").write_bytes(b"")
+    np.save(tree / "too_bright.npy", np.full((28, 28), 255.0))
+    np.save(tree / "objects.npy", np.array([{}]), allow_pickle=True)
+    assert run([tree], model, tmp_path / "out") == 1
+    error = capsys.readouterr().err
+    assert "5 of 14 files could not be denoised" in error
+    for name in ("cut.png", "text\\n.png", "empty.jpg", "too_bright.npy", "objects.npy"):
+        assert name in error
+    assert len(list((tmp_path / "out").rglob("*.png"))) == 9
+    assert len(list((tmp_path / "out").rglob("*"))) == 9 + 2  # and two folders: nothing half-written
+
+
+def test_a_stopped_job_does_only_what_is_missing(tree, model, tmp_path, capsys):
+    assert run([tree], model, tmp_path / "out") == 0
+    (tmp_path / "out/4.png").unlink()
+    (tmp_path / "out/2.png").write_bytes(b"kept as it is")
+    assert run([tree], model, tmp_path / "out") == 0
+    assert "1 denoised" in capsys.readouterr().err
+    assert (tmp_path / "out/2.png").read_bytes() == b"kept as it is"
+    assert (tmp_path / "out/4.png").is_file()
+    assert run([tree], model, tmp_path / "out", "--overwrite") == 0
+    assert "9 denoised" in capsys.readouterr().err
+    assert (tmp_path / "out/2.png").read_bytes() != b"kept as it is"
+
+
+def test_inputs_are_never_overwritten(tree, model, tmp_path, capsys):
+    before = (tree / "0.png").read_bytes()
+    assert_user_error(run([tree], model, tree, "--overwrite"), capsys.readouterr().err, "would overwrite an input")
+    assert_user_error(run([tree / "0.png"], model, tree), capsys.readouterr().err, "would overwrite an input")
+    assert (tree / "0.png").read_bytes() == before
+
+
+def test_two_inputs_of_one_name(tree, model, tmp_path, capsys):
+    status = run([tree / "0.png", tree / "a/b/../../0.png"], model, tmp_path / "out")
+    assert_user_error(status, capsys.readouterr().err, "both become")
+
+
+def test_nothing_to_do(model, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    assert_user_error(run([tmp_path / "empty"], model, tmp_path / "out"), capsys.readouterr().err, "found none")
+    assert_user_error(run([tmp_path / "missing"], model, tmp_path / "out"), capsys.readouterr().err, "not there")
+    assert_user_error(run([tmp_path], tmp_path / "no.onnx", tmp_path / "out"), capsys.readouterr().err, "no.onnx")
+
+
+def test_output_that_cannot_be_written(tree, model, tmp_path, capsys):
+    (tmp_path / "out").write_text("a file")
+    assert run([tree], model, tmp_path / "out") == 1
+    error = capsys.readouterr().err
+    assert "cannot write" in error
+    assert "Traceback" not in error
+
+
+def test_pipe(model, denoiser):
+    file = io.BytesIO()
+    Image.fromarray(BYTES).save(file, "PNG")
+    command = [sys.executable, "-m", "keras_dae.denoise", "-", "--model", str(model)]
+    done = subprocess.run(command, input=file.getvalue(), capture_output=True, cwd=Path(__file__).parent.parent)
+    assert done.returncode == 0, done.stderr
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(done.stdout))), denoiser(BYTES))
+    done = subprocess.run(command, input=b"no image", capture_output=True, cwd=Path(__file__).parent.parent)
+    assert_user_error(done.returncode, done.stderr.decode(), "standard input")
+
+
+def test_command_imports_no_tensorflow(tree, model, tmp_path):
+    code = (
+        "import sys; from keras_dae.denoise import main\n"
+        f"assert main([{str(tree)!r}, '--model', {str(model)!r}, '--output-dir', {str(tmp_path / 'out')!r}]) == 0\n"
+        "assert not {'tensorflow', 'keras', 'matplotlib'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parent.parent)
+
+
+def test_wrong_use(model):
+    for options in (["-", "--output-dir", "out"], ["-", "a.png"], ["a.png"]):
+        assert run_module("keras_dae.denoise", *options, "--model", model).returncode == 2
+
+
+def test_encode_is_the_reverse_of_decode():
+    for name, image in IMAGES.items():
+        file = io.BytesIO()
+        image.save(file, {"jpg": "JPEG", "tif": "TIFF"}.get(name.rsplit(".")[1].lower()[:3], image.format or "PNG"))
+        kind, pages = decode(file.getvalue())
+        _, again = decode(encode(kind, pages))
+        assert [page.mode for page in again] == [page.mode for page in pages]
+        if kind != "JPEG" and pages[0].mode != "P":
+            assert all(np.array_equal(a.pixels, b.pixels) for a, b in zip(again, pages))
