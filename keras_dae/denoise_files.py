@@ -1,5 +1,6 @@
 """Denoise files and folders: reading, denoising and writing overlap, and a bad file costs no other."""
 
+import functools
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -83,10 +84,15 @@ def plan(inputs, output_dir):
             raise UserError(f"expected a file or a folder, got {given}, which is not there")
     if not files:
         raise UserError(f"expected images, found none; looked for {', '.join(SUFFIXES)}")
-    sources = {file.source.resolve() for file in files}
+    real = functools.cache(Path.resolve)  # of folders: asking for every file takes longer than reading it
+
+    def place(path):
+        return real(path.parent) / path.name
+
+    sources = {place(file.source) for file in files}
     by_target = {}
     for file in files:
-        target = file.target.resolve()
+        target = place(file.target)
         if target in sources:
             raise UserError(f"{file.target} would overwrite an input; give another --output-dir")
         if other := by_target.get(target):
