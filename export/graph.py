@@ -8,10 +8,10 @@ graph: padding up to a size that the network can work on, and cropping back.
 import numpy as np
 import tensorflow as tf
 
+from keras_dae.denoise import MULTIPLE, SMALLEST
 from keras_dae.model import DECODER, ENCODER
 from keras_dae.torch_weights import MODULES, to_state_dict
 
-MULTIPLE, SMALLEST = 4, 20  # pixels: sizes that the network gives back as they are
 BEFORE = [[0, 0], [1, 0], [1, 0], [0, 0]]  # what PyTorch's padding=1 comes to at stride 2 on even sizes
 
 

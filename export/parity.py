@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from export.graph import MULTIPLE, SMALLEST
+from keras_dae.denoise import MULTIPLE, SMALLEST
 from keras_dae.digits import render_digits
 from keras_dae.errors import UserError
 

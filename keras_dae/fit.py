@@ -1,5 +1,6 @@
 """The training itself: `model.fit`, resumable, the same bits for the same seed."""
 
+import re
 import sys
 
 import keras
@@ -8,6 +9,7 @@ import tensorflow as tf
 
 from keras_dae.callbacks import StopIfUseless, Throughput, check_useful
 from keras_dae.checkpoint import Checkpoint, EarlyStopping
+from keras_dae.errors import UserError
 from keras_dae.metrics import psnr
 from keras_dae.model import build_autoencoder
 from keras_dae.pipeline import epoch_plan, evaluation_images, training_batches
@@ -28,7 +30,7 @@ def fit(config, dataset, checkpoint_dir, tensorboard=None):
         tensorboard: folder for TensorBoard's event files, or None.
 
     Raises:
-        UserError: the training diverged or collapsed, or a checkpoint cannot be written.
+        UserError: the training diverged or collapsed, images can no longer be read, or a checkpoint cannot be written.
     """
     keras.utils.set_random_seed(config.seed)
     tf.config.experimental.enable_op_determinism()
@@ -49,16 +51,20 @@ def fit(config, dataset, checkpoint_dir, tensorboard=None):
         ]
         if tensorboard:
             callbacks.insert(1, keras.callbacks.TensorBoard(tensorboard, write_graph=False))
-        model.fit(
-            training_batches(dataset.train, config, first_epoch=done),
-            initial_epoch=done,
-            epochs=config.epochs,
-            steps_per_epoch=steps,
-            validation_data=tf.data.Dataset.from_tensor_slices((noisy, clean)).batch(VALIDATION_BATCH),
-            callbacks=callbacks,
-            shuffle=False,  # the pipeline does
-            verbose=1 if sys.stdout.isatty() else 2,
-        )
+        try:
+            model.fit(
+                training_batches(dataset.train, config, first_epoch=done),
+                initial_epoch=done,
+                epochs=config.epochs,
+                steps_per_epoch=steps,
+                validation_data=tf.data.Dataset.from_tensor_slices((noisy, clean)).batch(VALIDATION_BATCH),
+                callbacks=callbacks,
+                shuffle=False,  # the pipeline does
+                verbose=1 if sys.stdout.isatty() else 2,
+            )
+        except tf.errors.UnknownError as error:  # what tf.data makes of an exception in Python, such as a file gone
+            reason = re.search(r"\w+Error: .*", error.message)
+            raise UserError(f"training stopped, finished epochs are kept: {reason[0] if reason else error}") from error
     if config.early_stopping is not None:
         checkpoint.restore_best(model)
     check_useful(model, noisy[:WATCHED], clean[:WATCHED])

@@ -229,6 +229,15 @@ def test_collapsed_training_stops(tiny, tmp_path, monkeypatch):
     assert not (tmp_path / "run").exists()
 
 
+def test_images_that_vanish_while_training(tmp_path, photographs):
+    config = TrainConfig(dataset=str(photographs), epochs=2, batch_size=4)
+    dataset = load_dataset(config)
+    for file in photographs.rglob("*.*"):
+        file.unlink()
+    with pytest.raises(UserError, match=r"finished epochs are kept: FileNotFoundError: .*No such file.*picture"):
+        fit_module.fit(config, dataset, tmp_path / "checkpoint")
+
+
 def test_folder_and_colour(tmp_path, photographs):
     config = TrainConfig(dataset=str(photographs), channels=3, epochs=1, batch_size=8, noise=("poisson", "speckle"))
     run = train_and_evaluate(config, tmp_path / "run")
