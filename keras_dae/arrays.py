@@ -1,7 +1,6 @@
 """Clean images from arrays: MNIST and its kin, and the user's .npz and .npy files."""
 
 import hashlib
-import zipfile
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from keras_dae.dataset import (
     split,
 )
 from keras_dae.errors import UserError, first_line
+from keras_dae.files import UNREADABLE
 from keras_dae.image_files import to_unit_range
 from keras_dae.patches import PatchStream, patches_in
 
@@ -25,8 +25,12 @@ def read_arrays(path, config):
     """Return `(images, None)`, or `(train, test)` where an .npz holds x_train and x_test."""
     try:
         loaded = np.load(path, allow_pickle=False)
-        arrays = {"images": loaded} if path.suffix == ".npy" else {key: loaded[key] for key in loaded.files}
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+        if isinstance(loaded, np.ndarray):  # what the file holds counts, not how it is called
+            arrays = {"images": loaded}
+        else:
+            with loaded:
+                arrays = dict(loaded)
+    except UNREADABLE as error:
         raise UserError(f"cannot read {path} as arrays of numbers: {first_line(error)}") from None
     if {"x_train", "x_test"} <= set(arrays):
         chosen = (arrays["x_train"], arrays["x_test"])

@@ -10,8 +10,6 @@ The same seed gives the same bytes on every machine: NumPy's frozen legacy gener
 import os
 import pathlib
 import sys
-import zipfile
-import zlib
 from concurrent.futures import ThreadPoolExecutor
 
 import matplotlib
@@ -22,7 +20,7 @@ from matplotlib.path import Path
 from matplotlib.textpath import TextPath
 
 from keras_dae.errors import UserError
-from keras_dae.files import whole_file
+from keras_dae.files import UNREADABLE, whole_file
 
 VERSION = 1  # of the rendering: part of the cache's name
 COUNTS = (60_000, 10_000)  # training and test images, rendered from seeds 0 and 1
@@ -198,7 +196,7 @@ def cached_digits():
             return arrays["x_train"], arrays["x_test"]
     except (FileNotFoundError, NotADirectoryError):
         pass
-    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+    except UNREADABLE as error:
         print(f"the cache {path} is damaged ({error}) and is rendered anew", file=sys.stderr)
     train, test = (render_digits(count, seed)[0] for seed, count in enumerate(COUNTS))
     try:

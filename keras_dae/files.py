@@ -4,9 +4,14 @@ import contextlib
 import json
 import os
 import shutil
+import zipfile
+import zlib
 from pathlib import Path
 
 from keras_dae.errors import UserError
+
+# What NumPy, zip and gzip raise on a file that is missing, cut or of another kind.
+UNREADABLE = (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error)
 
 
 @contextlib.contextmanager

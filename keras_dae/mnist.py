@@ -4,14 +4,13 @@ import gzip
 import hashlib
 import os
 import struct
-import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from keras_dae.errors import UserError, first_line
+from keras_dae.files import UNREADABLE
 
 BASE_URL = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/"
 CONNECT_SECONDS, READ_SECONDS = 15, 60
@@ -90,7 +89,7 @@ def load_mnist(name, data_dir=None):
         try:
             images[part] = _read_npz(path, part) if path.suffix == ".npz" else _read_idx(path, part)
             _verify(images[part], source.checks[part])
-        except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        except UNREADABLE as error:
             raise UserError(
                 f"{path} does not hold {source.title}'s {part} images: {first_line(error)}; delete or replace it and "
                 "run again"

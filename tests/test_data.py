@@ -105,6 +105,22 @@ class TestArrays:
         with pytest.raises(UserError, match="cannot read"):
             load(tmp_path / name)
 
+    def test_content_counts_not_the_ending(self, tmp_path, digits):
+        np.savez(tmp_path / "zip.npz", digits)
+        np.save(tmp_path / "plain.npy", digits)
+        (tmp_path / "zip.npz").rename(tmp_path / "zip.npy")
+        (tmp_path / "plain.npy").rename(tmp_path / "plain.npz")
+        for name in ("zip.npy", "plain.npz"):
+            assert len(load(tmp_path / name).train) == 68
+
+    def test_flipped_bits_in_compressed_data(self, tmp_path, digits):
+        np.savez_compressed(tmp_path / "images.npz", digits)
+        content = bytearray((tmp_path / "images.npz").read_bytes())
+        content[len(content) // 2 : len(content) // 2 + 40] = b"\xff" * 40
+        (tmp_path / "images.npz").write_bytes(content)
+        with pytest.raises(UserError, match="cannot read"):
+            load(tmp_path / "images.npz")
+
     def test_npz_with_unclear_arrays(self, tmp_path, digits):
         np.savez(tmp_path / "two.npz", a=digits, b=digits)
         with pytest.raises(UserError, match="got a, b"):
