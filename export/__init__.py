@@ -3,7 +3,7 @@
 Public names load on first use: `import export` imports neither TensorFlow nor onnxruntime.
 """
 
-import importlib
+from keras_dae.lazy import lazy_names
 
 _MODULE_OF = {
     "export_int8": "to_int8",
@@ -13,13 +13,4 @@ _MODULE_OF = {
     "verify": "parity",
 }
 __all__ = sorted(_MODULE_OF)
-
-
-def __getattr__(name):
-    if name not in _MODULE_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
-
-
-def __dir__():
-    return __all__
+__getattr__, __dir__ = lazy_names(__name__, _MODULE_OF)

@@ -76,7 +76,7 @@ def check_png(outputs, inputs, model):
 
 
 def check_int8(outputs, expected):
-    """Check that all is in [0, 1], and close where calibration has been; otherwise like `check_float`."""
+    """Check that all are numbers within 1 of Keras, and close where calibration has been; else like `check_float`."""
     errors, problems = compare(outputs, expected, tolerance=1)
     judged = {name: right for name, right in expected.items() if name.startswith(INT8_KINDS)}
     rms, rms_problems = compare(outputs, judged, INT8_TOLERANCE, lambda error: np.sqrt(np.mean(error**2)))

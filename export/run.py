@@ -58,20 +58,21 @@ def export_run(run, output_dir=None, formats=None, dataset=None):
     with _workshop(target) as work:
         artefacts, int8 = _build(model, work, formats, run, config, dataset)
         entries = verify(model, artefacts)
-        if int8 and int8["psnr_lost_db"] > INT8_LOSS:
+        costly = int8 is not None and int8["psnr_lost_db"] > INT8_LOSS
+        if costly:
             del artefacts["int8"], entries["int8"]
-            placed = _put_in_place(artefacts, entries, target)
-            loss = (
-                f"int8 loses {int8['psnr_lost_db']:.2f} dB of PSNR on {int8['test_images']} test images, more than "
-                f"{INT8_LOSS} dB, and was left out; exported: {', '.join(artefacts) or 'nothing'}"
-            )
-            if asked:
-                raise ParityError(loss)
-            print(f"note: {loss}", file=sys.stderr)
-            return placed
-        if int8:
+        elif int8:
             entries["int8"] |= int8
-        return _put_in_place(artefacts, entries, target)
+        placed = _put_in_place(artefacts, entries, target)
+    if costly:
+        loss = (
+            f"int8 loses {int8['psnr_lost_db']:.2f} dB of PSNR on {int8['test_images']} test images, more than "
+            f"{INT8_LOSS} dB, and was left out; exported: {', '.join(placed) or 'nothing'}"
+        )
+        if asked:
+            raise ParityError(loss)
+        print(f"note: {loss}", file=sys.stderr)
+    return placed
 
 
 def check_run(run, formats=None):
@@ -87,7 +88,7 @@ def check_run(run, formats=None):
     run = Path(run)
     newest = str(next_version(run / FILES["saved_model"]) - 1)
     paths = {name: run / FILES[name] / (newest if name == "saved_model" else "") for name in formats or FORMATS}
-    paths = {name: path for name, path in paths.items() if path.exists() and path.name != "0"}
+    paths = {name: path for name, path in paths.items() if path.exists()}
     if not paths:
         raise UserError(f"expected exports in {run}, found none; python -m export {run} makes them")
     return verify(load_model(run / "model.keras"), paths), paths

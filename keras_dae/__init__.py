@@ -3,7 +3,7 @@
 Public names load on first use, so that `import keras_dae` costs nothing and does not import TensorFlow.
 """
 
-import importlib
+from keras_dae.lazy import lazy_names
 
 __version__ = "0.1.0"
 
@@ -20,13 +20,4 @@ _MODULE_OF = {
     "train_and_evaluate": "train",
 }
 __all__ = ["__version__", *sorted(_MODULE_OF)]
-
-
-def __getattr__(name):
-    if name not in _MODULE_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
-
-
-def __dir__():
-    return __all__
+__getattr__, __dir__ = lazy_names(__name__, _MODULE_OF)

@@ -70,9 +70,11 @@ class Denoiser:
         image = np.asarray(image)
         check_image(image)
         images = image.reshape({2: (1, *image.shape, 1), 3: (1, *image.shape), 4: image.shape}[image.ndim])
-        colours = images.shape[-1] - (images.shape[-1] % 2 == 0)
-        denoised = self._denoise_colours(images[..., :colours])
-        return np.concatenate([denoised, images[..., colours:]], axis=-1).reshape(image.shape)
+        if images.shape[-1] in (1, 3):
+            denoised = self._denoise_colours(images)
+        else:  # the last is alpha
+            denoised = np.concatenate([self._denoise_colours(images[..., :-1]), images[..., -1:]], axis=-1)
+        return denoised.reshape(image.shape)
 
     def _denoise_colours(self, images):
         """Denoise `(n, height, width, 1 or 3)` with whichever number of channels the network has."""
@@ -156,19 +158,6 @@ def _white(dtype):
     return np.iinfo(dtype).max if dtype.kind == "u" else 1
 
 
-def denoise_pipe(denoiser, source, target):
-    """Read an image file from the binary stream `source`, write the denoised one to `target`. Raises `UserError`."""
-    from dataclasses import replace
-
-    from keras_dae.image_io import decode, encode
-
-    try:
-        kind, pages = decode(source.read())
-    except Exception as error:  # noqa: BLE001 - decoders raise what they like
-        raise UserError(f"expected an image on standard input: {first_line(error)}") from None
-    target.write(encode(kind, [replace(page, pixels=denoiser(page.pixels)) for page in pages]))
-
-
 def main(argv=None):
     """Command line of `denoise_files` and `denoise_pipe`; returns the exit status: 1 when a file failed."""
     parser = argparse.ArgumentParser(
@@ -189,7 +178,7 @@ def main(argv=None):
     def command():
         from PIL import Image
 
-        from keras_dae.denoise_files import denoise_files
+        from keras_dae.denoise_files import denoise_files, denoise_pipe
 
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # at twice that size Pillow refuses
         denoiser = load_denoiser(options.model)

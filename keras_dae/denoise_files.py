@@ -72,6 +72,15 @@ def denoise_files(inputs, denoiser, output_dir, overwrite=False):
     return done, kept
 
 
+def denoise_pipe(denoiser, source, target):
+    """Read an image file from the binary stream `source`, write the denoised one to `target`. Raises `UserError`."""
+    try:
+        kind, pages = decode(source.read())
+    except Exception as error:  # noqa: BLE001 - decoders raise what they like
+        raise UserError(f"expected an image on standard input: {first_line(error)}") from None
+    target.write(encode(kind, [replace(page, pixels=denoiser(page.pixels)) for page in pages]))
+
+
 def plan(inputs, output_dir):
     """Return a list of `Work`, one for each file to denoise. Raises `UserError`, see `denoise_files`."""
     files = []

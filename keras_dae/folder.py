@@ -78,7 +78,7 @@ def _check_files(files, config):
     sha256, usable, sizes, unusable = hashlib.sha256(), [], [], []
     with ThreadPoolExecutor() as readers:
         checks = tqdm(
-            map_ahead(readers, check, files, ahead=16), "checking images", len(files), unit="images", disable=None
+            map_ahead(readers, check, files, ahead=16), "checking images", len(files), unit=" images", disable=None
         )
         for file, (shape, problem, digest) in zip(files, checks):
             sha256.update(digest)
