@@ -16,11 +16,12 @@ TILE = 512  # pixels to a side of what is run at once; a multiple of 4
 PIXELS_AT_ONCE = 2**20  # of small images in one batch
 
 
-def load_denoiser(path):
+def load_denoiser(path, threads=None):
     """Return the `Denoiser` in a run folder or a .onnx file.
 
     Args:
         path: run folder with model.onnx, or the file itself.
+        threads: that one image or batch is computed with; None for one on every core.
 
     Raises:
         UserError: no such file, or no denoiser of ours in it.
@@ -33,7 +34,9 @@ def load_denoiser(path):
             f"expected a run folder with model.onnx, or a .onnx file; got {path}; python -m export makes one"
         )
     try:
-        session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads or 0
+        session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
         noisy = [(value.name, value.shape[-1]) for value in session.get_inputs()]
         denoised = [(value.name, value.shape[-1]) for value in session.get_outputs()]
     except Exception as error:  # noqa: BLE001 - onnxruntime raises classes of its own, without a common base
@@ -169,7 +172,10 @@ def main(argv=None):
     parser.add_argument("--model", required=True, help="run folder, or .onnx file")
     parser.add_argument("--output-dir", help="folder to write into, needed unless INPUT is -")
     parser.add_argument("--overwrite", action="store_true", help="replace outputs that are there already")
+    parser.add_argument("--processes", type=int, metavar="N", help="that share the work (one a core)")
     options = parser.parse_args(argv)
+    if options.processes is not None and options.processes < 1:
+        parser.error(f"expected --processes of at least 1, got {options.processes}")
     if "-" in options.inputs and (len(options.inputs) > 1 or options.output_dir):
         parser.error("expected - alone, without --output-dir")
     if "-" not in options.inputs and not options.output_dir:
@@ -181,11 +187,10 @@ def main(argv=None):
         from keras_dae.denoise_files import denoise_files, denoise_pipe
 
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # at twice that size Pillow refuses
-        denoiser = load_denoiser(options.model)
         if options.inputs == ["-"]:
-            denoise_pipe(denoiser, sys.stdin.buffer, sys.stdout.buffer)
+            denoise_pipe(load_denoiser(options.model), sys.stdin.buffer, sys.stdout.buffer)
         else:
-            denoise_files(options.inputs, denoiser, options.output_dir, options.overwrite)
+            denoise_files(options.inputs, options.model, options.output_dir, options.overwrite, options.processes)
 
     return errors.run(command)
 

@@ -1,25 +1,25 @@
-"""Denoise files and folders: reading, denoising and writing overlap, and a bad file costs no other."""
+"""Denoise files and folders on all cores: a bad file costs no other, and what is done is not done again."""
 
 import functools
+import os
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+import warnings
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+from PIL import Image
 from tqdm import tqdm
 
-from keras_dae.denoise import TILE, check_image
+from keras_dae.denoise import TILE, check_image, load_denoiser
 from keras_dae.errors import UserError, first_line, printable
 from keras_dae.files import whole_file
 from keras_dae.image_files import find_files
-from keras_dae.image_io import SUFFIXES, Page, decode, encode
-from keras_dae.threads import map_ahead
+from keras_dae.image_io import SUFFIXES, decode, encode
+from keras_dae.processes import map_in_processes
 
-THREADS = 2  # that read, and as many that write
-AHEAD = 4  # files read, and written, ahead of what is done
-MOST_IN_BATCH = 256  # images of one size that are denoised together
+PART_FILES, PART_BYTES = 256, 2**20  # what one process takes at a time; larger files go alone
 
 
 class SomeFailed(UserError):
@@ -28,18 +28,14 @@ class SomeFailed(UserError):
     status = 1
 
 
-@dataclass(frozen=True)
-class Work:
-    """A file on its way: read, denoised, written; `error` says in a line why it goes no further."""
+class Work(NamedTuple):
+    """A file to be denoised, and where the result goes."""
 
     source: Path
     target: Path
-    kind: str = ""
-    pages: tuple[Page, ...] = ()
-    error: str = ""
 
 
-def denoise_files(inputs, denoiser, output_dir, overwrite=False):
+def denoise_files(inputs, model, output_dir, overwrite=False, processes=None):
     """Write the denoised versions of image files below `output_dir`; return `(denoised, kept)`, numbers of files.
 
     Files keep their names, folders their trees. What is there already is kept, so that a stopped job goes on with
@@ -47,29 +43,74 @@ def denoise_files(inputs, denoiser, output_dir, overwrite=False):
 
     Args:
         inputs: files and folders; folders are searched for all that ends in `keras_dae.image_io.SUFFIXES`.
-        denoiser: `keras_dae.denoise.Denoiser`.
+        model: run folder or .onnx file, see `keras_dae.denoise.load_denoiser`.
         output_dir: folder to write into.
         overwrite: whether existing outputs are replaced.
+        processes: that share the work, each on one core; None for as many as there are cores. A script that calls
+            this with more than one needs the usual `if __name__ == "__main__":`.
 
     Raises:
-        UserError: an input is not there, two inputs would give one output, or an output is one of the inputs.
+        UserError: no such model, an input is not there, two inputs would give one output, or an output is one of
+            the inputs.
         SomeFailed: at the end, naming the files that could not be read, denoised or written.
     """
+    denoiser = load_denoiser(model)
     files = plan(inputs, output_dir)
-    missing = [file for file in files if overwrite or not file.target.exists()]
-    start = time.perf_counter()
-    with ThreadPoolExecutor(THREADS) as readers, ThreadPoolExecutor(THREADS) as writers:
-        read = map_ahead(readers, _read, missing, AHEAD)
-        written = map_ahead(writers, _write, _denoise(denoiser, read), AHEAD)
-        bar = tqdm(written, "denoising", len(missing), unit=" images", disable=None)
-        failed = [f"{printable(work.source)}: {work.error}" for work in bar if work.error]
+    missing = [file for file in files if overwrite or not os.path.exists(file.target)]
+    parts = _parts(missing)
+    processes = min(processes or _cores(), len(parts))
+    start, failed = time.perf_counter(), []
+    with tqdm(desc="denoising", total=len(missing), unit=" images", disable=None) as bar:
+        results = ((part, denoise_part(denoiser, part)) for part in parts)
+        if processes > 1:
+            results = map_in_processes(_denoiser_of_parts, (str(model),), parts, processes)
+        for part, result in results:
+            if result is None:
+                result = [(work.source, "the process that had it died; was memory short?") for work in part]
+            failed += result
+            bar.update(len(part))
     seconds = time.perf_counter() - start
     done, kept = len(missing) - len(failed), len(files) - len(missing)
-    print(f"{done} denoised in {seconds:.1f} s, {kept} kept, {len(failed)} failed", file=sys.stderr)
+    rate = f" ({done / seconds:,.0f} images/s)" if done else ""
+    print(f"{done} denoised in {seconds:.1f} s{rate}, {kept} kept, {len(failed)} failed", file=sys.stderr)
     if failed:
-        print(*failed, sep="\n", file=sys.stderr)
+        print(*(f"{printable(source)}: {error}" for source, error in sorted(failed)), sep="\n", file=sys.stderr)
         raise SomeFailed(f"{len(failed)} of {len(files)} files could not be denoised, see above")
     return done, kept
+
+
+def _denoiser_of_parts(model):
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # as in this command's own process
+    return functools.partial(denoise_part, load_denoiser(model, threads=1))
+
+
+def denoise_part(denoiser, part):
+    """Denoise a list of `Work`; return `(source, error)` of those that failed.
+
+    Consecutive images of one size and type are run together.
+    """
+    failed, batch = [], []
+
+    def attempt(works, function, *arguments):
+        try:
+            return function(*arguments)
+        except Exception as error:  # noqa: BLE001 - decoders raise what they like; the file is reported, not hidden
+            failed.extend((work.source, first_line(error)) for work in works)
+
+    def run_batch():
+        works = [work for work, _, _ in batch]
+        denoised = attempt(works, _denoise, denoiser, [pages for _, _, pages in batch]) or ()
+        for (work, kind, _), pages in zip(batch, denoised):
+            attempt([work], _write, work.target, kind, pages)
+        batch.clear()
+
+    for work in part:
+        if read := attempt([work], _read, work.source):
+            if batch and _batch_key(read[1]) != _batch_key(batch[0][2]):
+                run_batch()
+            batch.append((work, *read))
+    run_batch()
+    return failed
 
 
 def denoise_pipe(denoiser, source, target):
@@ -78,25 +119,25 @@ def denoise_pipe(denoiser, source, target):
         kind, pages = decode(source.read())
     except Exception as error:  # noqa: BLE001 - decoders raise what they like
         raise UserError(f"expected an image on standard input: {first_line(error)}") from None
-    target.write(encode(kind, [replace(page, pixels=denoiser(page.pixels)) for page in pages]))
+    target.write(encode(kind, [page._replace(pixels=denoiser(page.pixels)) for page in pages]))
 
 
 def plan(inputs, output_dir):
     """Return a list of `Work`, one for each file to denoise. Raises `UserError`, see `denoise_files`."""
     files = []
     for given in map(Path, inputs):
-        if given.is_dir():
+        if os.path.isdir(given):
             files += [Work(file, Path(output_dir, file.relative_to(given))) for file in find_files(given, SUFFIXES)]
-        elif given.exists():
+        elif os.path.exists(given):
             files.append(Work(given, Path(output_dir, given.name)))
         else:
             raise UserError(f"expected a file or a folder, got {given}, which is not there")
     if not files:
         raise UserError(f"expected images, found none; looked for {', '.join(SUFFIXES)}")
-    real = functools.cache(Path.resolve)  # of folders: asking for every file takes longer than reading it
+    real = functools.cache(os.path.realpath)  # of folders: asking for every file takes longer than reading it
 
     def place(path):
-        return real(path.parent) / path.name
+        return real(path.parent), path.name
 
     sources = {place(file.source) for file in files}
     by_target = {}
@@ -110,56 +151,57 @@ def plan(inputs, output_dir):
     return files
 
 
-def _read(work):
+def _parts(files):
+    """Return `files` as lists for one process each, at most PART_FILES and, but for single files, PART_BYTES."""
+    parts, size = [], PART_BYTES
+    for file in files:
+        length = _length(file.source)
+        size += length
+        if size > PART_BYTES or len(parts[-1]) == PART_FILES:
+            parts.append([])
+            size = length
+        parts[-1].append(file)
+    return parts
+
+
+def _length(path):
     try:
-        kind, pages = decode(work.source.read_bytes())
-        for page in pages:
-            check_image(page.pixels)
-    except Exception as error:  # noqa: BLE001 - decoders raise what they like; the file is reported, not hidden
-        return replace(work, error=first_line(error))
-    return replace(work, kind=kind, pages=tuple(pages))
+        return os.stat(path).st_size
+    except OSError:  # gone since it was found: reading it will say so
+        return 0
 
 
-def _denoise(denoiser, works):
-    """Yield `works` denoised; consecutive ones of one size and type are run together."""
-    batch = []
-    for work in works:
-        if work.error:
-            yield work
-            continue
-        if batch and (_batch_key(work) != _batch_key(batch[0]) or len(batch) == MOST_IN_BATCH):
-            yield from _denoise_batch(denoiser, batch)
-            batch = []
-        batch.append(work)
-    yield from _denoise_batch(denoiser, batch)
+def _cores():
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
-def _batch_key(work):
-    """Return what works must have in common to be run together; a large or many-paged file is run alone."""
-    pixels = work.pages[0].pixels
-    if len(work.pages) > 1 or pixels.ndim > 3 or pixels.shape[0] * pixels.shape[1] > TILE**2:
-        return work.source
+def _read(source):
+    with open(source, "rb") as file:
+        kind, pages = decode(file.read())
+    for page in pages:
+        check_image(page.pixels)
+    return kind, pages
+
+
+def _batch_key(pages):
+    """Return what files must have in common to be run together, or what no other has."""
+    pixels = pages[0].pixels
+    if len(pages) > 1 or pixels.ndim > 3 or pixels.shape[0] * pixels.shape[1] > TILE**2:
+        return object()
     return pixels.shape, pixels.dtype
 
 
-def _denoise_batch(denoiser, batch):
-    if len(batch) > 1:
-        images = np.stack([work.pages[0].pixels for work in batch])
-        denoised = denoiser(images if images.ndim == 4 else images[..., None]).reshape(images.shape)
-        for work, pixels in zip(batch, denoised):
-            yield replace(work, pages=(replace(work.pages[0], pixels=pixels),))
-    else:
-        for work in batch:
-            yield replace(work, pages=tuple(replace(page, pixels=denoiser(page.pixels)) for page in work.pages))
+def _denoise(denoiser, batch):
+    """Return the denoised pages of each file in a batch, which is one file, or several of one page and one size."""
+    if len(batch) == 1:
+        return [[page._replace(pixels=denoiser(page.pixels)) for page in batch[0]]]
+    images = np.stack([page.pixels for (page,) in batch])
+    denoised = denoiser(images if images.ndim == 4 else images[..., None]).reshape(images.shape)
+    return [[page._replace(pixels=pixels)] for (page,), pixels in zip(batch, denoised)]
 
 
-def _write(work):
-    if work.error:
-        return work
-    try:
-        content = encode(work.kind, work.pages)
-        with whole_file(work.target, lasting=False) as temporary:
-            temporary.write_bytes(content)
-    except (OSError, ValueError, UserError) as error:
-        return replace(work, pages=(), error=first_line(error))
-    return replace(work, pages=())
+def _write(target, kind, pages):
+    content = encode(kind, pages)
+    with whole_file(target, lasting=False) as temporary, open(temporary, "wb") as file:
+        file.write(content)

@@ -32,11 +32,12 @@ def whole_file(path, lasting=True):
         if lasting:
             sync(temporary)
         os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
+    except BaseException as error:
         with contextlib.suppress(OSError):  # it may never have been there
             temporary.unlink()
+        if isinstance(error, OSError):
+            raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+        raise
 
 
 def sync(path):

@@ -1,7 +1,7 @@
 """Image files in and out as they are: `decode` gives pixels, `encode` puts others into the same kind of file."""
 
 import io
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageSequence, UnidentifiedImageError
@@ -14,8 +14,7 @@ KEPT = ("icc_profile", "dpi")  # of what Pillow reads beside the pixels
 JPEG_QUALITY = 95
 
 
-@dataclass(frozen=True)
-class Page:
+class Page(NamedTuple):
     """One image of a file.
 
     Attributes:
@@ -39,6 +38,8 @@ def decode(content):
         return "npy", [Page(np.load(io.BytesIO(content), allow_pickle=False))]
     if content[:2] == b"PK":
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            if not arrays.files:
+                raise ValueError("expected images, got an .npz without arrays")
             return "npz", [Page(arrays[name], name) for name in arrays.files]
     try:
         opened = Image.open(io.BytesIO(content))

@@ -1,6 +1,9 @@
 import io
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +13,7 @@ from PIL import Image, ImageSequence
 
 from export.to_onnx import export_onnx
 from keras_dae.denoise import load_denoiser, main
+from keras_dae.denoise_files import denoise_part
 from keras_dae.image_io import decode, encode
 from keras_dae.model import build_autoencoder
 
@@ -167,6 +171,53 @@ def test_a_stopped_job_does_only_what_is_missing(tree, model, tmp_path, capsys):
     assert run([tree], model, tmp_path / "out", "--overwrite") == 0
     assert "9 denoised" in capsys.readouterr().err
     assert (tmp_path / "out/2.png").read_bytes() != b"kept as it is"
+
+
+def test_several_processes_give_the_same(tree, model, tmp_path, monkeypatch, capsys):
+    (tree / "cut.png").write_bytes((tree / "0.png").read_bytes()[:200])
+    assert run([tree], model, tmp_path / "one") == 1
+    monkeypatch.setattr("keras_dae.denoise_files.PART_FILES", 2)
+    assert run([tree], model, tmp_path / "several", "--processes", "3") == 1
+    assert "1 of 10 files" in capsys.readouterr().err
+    made = [{path.name: path.read_bytes() for path in (tmp_path / name).rglob("*.*")} for name in ("one", "several")]
+    assert len(made[0]) == 9
+    assert made[0] == made[1]
+
+
+def test_a_process_that_dies_costs_only_its_part(tree, model, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("keras_dae.denoise_files.PART_FILES", 3)
+    monkeypatch.setattr("keras_dae.denoise_files._denoiser_of_parts", dying_at_the_third)
+    assert run([tree], model, tmp_path / "out", "--processes", "2") == 1
+    error = capsys.readouterr().err
+    assert "3 of 9 files could not be denoised" in error
+    assert error.count("the process that had it died") == 3
+    assert len(list((tmp_path / "out").rglob("*.png"))) == 6
+
+
+def dying_at_the_third(model):
+    denoiser = load_denoiser(model, threads=1)
+
+    def denoise(part):
+        if any(work.source.name == "3.png" for work in part):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return denoise_part(denoiser, part)
+
+    return denoise
+
+
+def test_stopping_stops_all_processes(model, tmp_path):
+    for index in range(40):
+        np.save(tmp_path / f"{index}.npy", np.zeros((1000, 1100), np.uint8))
+    command = [sys.executable, "-m", "keras_dae.denoise", tmp_path, "--model", model, "--output-dir", tmp_path / "out"]
+    process = subprocess.Popen([*map(str, command), "--processes", "2"], cwd=Path(__file__).parent.parent, stderr=-1)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "out").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert b"Traceback" not in error
+    assert len(list((tmp_path / "out").iterdir())) == len(list((tmp_path / "out").glob("[0-9]*.npy"))) < 40
 
 
 def test_inputs_are_never_overwritten(tree, model, tmp_path, capsys):
