@@ -1,0 +1,121 @@
+"""How fast `python -m keras_dae.denoise` is: small files against Pillow alone, the first file, and large images.
+
+python -m benchmarks.denoise_speed --model saved_models/mnist-gaussian-0.5
+"""
+
+import argparse
+import io
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from keras_dae.digits import render_digits
+
+PROCESSES = len(os.sched_getaffinity(0))
+MEGAPIXELS = (1, 4, 16, 100)
+
+
+def main(argv=None):
+    """Print the figures; `--rounds` times, Pillow and the command take turns."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.denoise_speed", description=__doc__.splitlines()[0])
+    parser.add_argument("--model", required=True, help="run folder or .onnx file")
+    parser.add_argument("--files", type=int, default=10_000)
+    parser.add_argument("--rounds", type=int, default=7)
+    options = parser.parse_args(argv)
+    with tempfile.TemporaryDirectory() as folder:
+        small_files(Path(folder), options)
+        first_file(Path(folder), options)
+        large_images(Path(folder), options)
+
+
+def small_files(folder, options):
+    """Print files/s of reading and writing PNGs with Pillow alone, and of the command, in as many processes."""
+    noisy = folder / "noisy"
+    noisy.mkdir()
+    digits = render_digits(1000, seed=0)[0]
+    for index in range(options.files):
+        Image.fromarray(digits[index % 1000]).save(noisy / f"{index}.png")
+    paths = [str(path) for path in noisy.iterdir()]
+    parts = [paths[start : start + 250] for start in range(0, len(paths), 250)]
+    rates = {"Pillow alone": [], "denoise": [], "denoise, start-up included": []}
+    with get_context("spawn").Pool(PROCESSES) as pool:
+        pool.map(copy_with_pillow, [[]] * PROCESSES)  # the processes have started
+        for _ in range(options.rounds):
+            start = time.perf_counter()
+            pool.starmap(copy_with_pillow, [(part, str(fresh(folder))) for part in parts], chunksize=1)
+            rates["Pillow alone"].append(len(paths) / (time.perf_counter() - start))
+            start = time.perf_counter()
+            seconds = denoise(options.model, noisy, fresh(folder))[0]
+            rates["denoise"].append(len(paths) / seconds)
+            rates["denoise, start-up included"].append(len(paths) / (time.perf_counter() - start))
+    for name, values in rates.items():
+        print(f"{len(paths):,} PNG files of 28×28, {name}: {statistics.median(values):,.0f} files/s")
+    ratios = [ours / theirs for ours, theirs in zip(rates["denoise"], rates["Pillow alone"])]
+    print(f"denoise / Pillow alone: {statistics.median(ratios):.2f}")
+
+
+def copy_with_pillow(paths, output_dir=""):
+    """Decode and encode image files, doing nothing in between."""
+    for path in paths:
+        with Image.open(path) as image:
+            pixels = np.asarray(image)
+        file = io.BytesIO()
+        Image.fromarray(pixels).save(file, "PNG")
+        Path(output_dir, os.path.basename(path)).write_bytes(file.getvalue())
+
+
+def first_file(folder, options):
+    """Print the seconds from starting the command to its end, for one small image."""
+    source = next((folder / "noisy").iterdir())
+    times = []
+    for _ in range(options.rounds):
+        start = time.perf_counter()
+        denoise(options.model, source, fresh(folder))
+        times.append(time.perf_counter() - start)
+    print(f"one small file, from start to end of the process: {statistics.median(times):.2f} s")
+
+
+def large_images(folder, options):
+    """Print seconds and peak memory for grey PNGs of 1 to 100 megapixels."""
+    random = np.random.default_rng(0)
+    for megapixels in MEGAPIXELS:
+        side = round((megapixels * 10**6) ** 0.5)
+        image = folder / f"{megapixels}.png"
+        Image.fromarray(random.integers(0, 256, (side, side), np.uint8)).save(image, compress_level=1)
+        seconds, peak = denoise(options.model, image, fresh(folder))
+        print(f"{megapixels} megapixels: {seconds:.2f} s, {seconds / megapixels:.3f} s a megapixel, {peak:.0f} MiB")
+
+
+def denoise(model, source, output_dir):
+    """Run the command; return `(seconds, peak MiB)`: after start-up, as it reports, and of its process."""
+    command = [sys.executable, "-c", WITH_PEAK, str(source), "--model", str(model), "--output-dir", str(output_dir)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return float(re.search(r"denoised in ([\d.]+) s", done.stderr)[1]), float(done.stdout)
+
+
+WITH_PEAK = """
+import resource, sys
+from keras_dae.denoise import main
+if __name__ == "__main__":
+    status = main()
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    sys.exit(status)
+"""
+
+
+def fresh(folder):
+    """Return a new folder for output. (ext4 is slow to create files just after many were removed.)"""
+    return Path(tempfile.mkdtemp(dir=folder))
+
+
+if __name__ == "__main__":
+    main()
