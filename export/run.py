@@ -15,6 +15,7 @@ from keras_dae.config import TrainConfig
 from keras_dae.data import load_dataset
 from keras_dae.errors import UserError
 from keras_dae.files import read_json, sync, write_json
+from keras_dae.model_card import write_model_card
 from keras_dae.run_folder import load_config
 
 FORMATS = ("saved_model", "onnx", "int8")
@@ -64,6 +65,7 @@ def export_run(run, output_dir=None, formats=None, dataset=None):
         elif int8:
             entries["int8"] |= int8
         placed = _put_in_place(artefacts, entries, target)
+    write_model_card(target)
     if costly:
         loss = (
             f"int8 loses {int8['psnr_lost_db']:.2f} dB of PSNR on {int8['test_images']} test images, more than "

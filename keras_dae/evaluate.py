@@ -1,36 +1,190 @@
-"""Measure finished runs on any images: `python -m keras_dae.evaluate saved_models/RUN … --dataset mnist`."""
+"""Measure denoisers on noisy test images, beside classical methods: `python -m keras_dae.evaluate RUN …`."""
 
 import argparse
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from keras_dae import errors
-from keras_dae.data import load_dataset
+from keras_dae.backends import BACKENDS, open_backend
+from keras_dae.config import TrainConfig
+from keras_dae.data import NAMES, load_dataset
+from keras_dae.errors import UserError
+from keras_dae.files import read_json
+from keras_dae.names import NOISES
 from keras_dae.run_folder import load_config
 
+TUNING_IMAGES = 50  # validation images on which the classical methods get their parameters
+CONFIDENCE = 0.95
+PICTURED = 4  # worst, median and best images each
 
-def evaluate(run, **overrides):
-    """Return `{"noisy": …, "denoised": …}` of a run's model on noisy test images, see `metrics.mean_metrics`.
+
+def evaluate(runs, backends=("keras",), noise_factors=None, output_dir=None, **overrides):
+    """Measure runs on the same noisy test images; write the results into a folder, and return them.
+
+    The images are those of the first run, unless `overrides` name others; the noise is the first run's likewise, and
+    the same for everyone, whatever the seed of a training. See README for what is written.
 
     Args:
-        run: run folder.
-        overrides: fields of `TrainConfig` that differ from the run's own, such as `dataset` or `noise_factor`.
+        runs: run folders.
+        backends: names of `keras_dae.backends.BACKENDS`: what of each run is measured.
+        noise_factors: noise levels, one evaluation each; None for what the first run was trained for.
+        output_dir: folder for evaluation.json, evaluation.csv, psnr.png and a picture of each run; None for
+            `evaluation` in the first run, whose model card then tells of it.
+        overrides: fields of `TrainConfig` that differ from the first run's, such as `dataset`, `noise` or `limit`.
+
+    Returns:
+        what evaluation.json holds.
 
     Raises:
-        UserError: no run, or no such images.
+        UserError: no such run, artefact or images; images that the networks do not take; a folder that cannot be
+            written.
     """
-    config = load_config(Path(run, "config.json"), **overrides)
-    test = load_dataset(config).test
+    runs = list(dict.fromkeys(map(str, runs)))
+    config = _config_of(runs[0], overrides)
+    if config.has_pairs and noise_factors:
+        raise UserError(
+            "expected no --noise-factor for images that are really noisy; give --dataset too, or leave it out"
+        )
+    # Checked before anything slow starts.
+    levels = [replace(config, noise_factor=(factor,)) for factor in noise_factors or ()] or [config]
+    about = {_name(run, runs): _trained_for(run) for run in runs}
+    dataset = load_dataset(config)
 
-    from keras_dae.metrics import mean_metrics
-    from keras_dae.model_file import load_model
+    from keras_dae.evaluation_report import write_evaluation
+    from keras_dae.model_card import write_model_card
+
+    models = {
+        (_name(run, runs), backend): open_backend(run, backend) for run in runs for backend in dict.fromkeys(backends)
+    }
+    results, pictures = [], {}
+    for level in levels:
+        rows, images = _measure_level(dataset, level, models, about)
+        results.append({"noise_factor": None if config.has_pairs else list(level.noise_factor), "results": rows})
+        for name in about:  # the last level for which the run was trained, or else the last
+            if name not in pictures or _is_trained(about[name], level) or not pictures[name]["trained"]:
+                pictures[name] = images[name] | {"trained": _is_trained(about[name], level)}
+    evaluation = {
+        "dataset": dataset.name,
+        "dataset_sha256": dataset.sha256,
+        "images": len(dataset.test),
+        "noise": ["real pairs"] if config.has_pairs else list(config.noise),
+        "clip": config.clip,
+        "confidence": CONFIDENCE,
+        "trained_for": about,
+        "levels": results,
+    }
+    write_evaluation(Path(output_dir or Path(runs[0], "evaluation")), evaluation, pictures)
+    if output_dir is None:
+        write_model_card(runs[0])
+    return evaluation
+
+
+def _measure_level(dataset, config, models, about):
+    """Return the results of everyone at one noise level, and for each run the images to show, name -> dict."""
+    from keras_dae.baselines import BASELINES, best_parameters
+    from keras_dae.dataset import Pairs
+    from keras_dae.metrics import measure
     from keras_dae.pipeline import evaluation_images
-    from keras_dae.report import denoise
 
-    model = load_model(Path(run, "model.keras"))
-    noisy, clean = evaluation_images(test, config)
-    return {"noisy": mean_metrics(clean, noisy), "denoised": mean_metrics(clean, denoise(model, noisy))}
+    held = dataset.validation
+    held = Pairs(held.clean[:TUNING_IMAGES], None if held.noisy is None else held.noisy[:TUNING_IMAGES])
+    tuning = evaluation_images(held, config)
+    noisy, clean = evaluation_images(dataset.test, config)
+    before = measure(clean, noisy)
+    rows, pictures = [_summary("noisy", "noisy", before, before)], {}
+    for name, baseline in BASELINES.items():
+        parameters = best_parameters(baseline, *tuning)
+        after = measure(clean, baseline(noisy, **parameters))
+        rows.append(_summary(name, "classical", after, before) | {"parameters": parameters})
+    for (run, backend), denoise in models.items():
+        denoised = denoise(noisy)
+        after = measure(clean, denoised)
+        rows.append(
+            _summary(run if len({b for _, b in models}) == 1 else f"{run} [{backend}]", "model", after, before)
+            | {"run": run, "backend": backend, "trained_for_this": _is_trained(about[run], config)}
+        )
+        if run not in pictures:
+            shown = ranked(after["psnr"], PICTURED)
+            pictures[run] = {
+                "clean": clean[shown],
+                "noisy": noisy[shown],
+                "denoised": denoised[shown],
+                "config": config,
+                "name": rows[-1]["name"],
+            }
+    return rows, pictures
+
+
+def ranked(psnr, each):
+    """Return the indices of the worst, the median and the best images, `each` of them; fewer where images are few."""
+    order = np.argsort(psnr, kind="stable")
+    each = min(each, len(order) // 3) or 1
+    middle = (len(order) - each) // 2
+    return np.concatenate([order[:each], order[middle : middle + each], order[len(order) - each :]])
+
+
+def _summary(name, kind, values, noisy):
+    """Return means with their intervals, and how many images came out worse than they went in."""
+    means = {metric: interval(values[metric]) for metric in values}
+    return {"name": name, "kind": kind, **means, "made_worse": int((values["psnr"] < noisy["psnr"]).sum())}
+
+
+def interval(values):
+    """Return the mean of `(n,)` values with its 95 % interval, by Student's t: `{"mean", "low", "high"}`.
+
+    With a single value the interval is not known: `low` and `high` are None.
+    """
+    from scipy.stats import sem, t
+
+    mean, count = float(np.mean(values)), len(values)
+    if count < 2:
+        return {"mean": mean, "low": None, "high": None}
+    half = float(t.ppf((1 + CONFIDENCE) / 2, count - 1) * sem(values))
+    return {"mean": mean, "low": mean - half, "high": mean + half}
+
+
+def _config_of(run, overrides):
+    """Return the config that says which images and which noise to measure with."""
+    if "dataset" in overrides:  # instead of real pairs, too
+        overrides = {"noisy_dir": None, "clean_dir": None, **overrides}
+    if _is_imported(run):  # from PyTorch: trained we do not know how
+        return TrainConfig(**overrides)
+    return load_config(Path(run, "config.json"), **overrides)
+
+
+def _is_imported(run):
+    return "imported" in read_json(Path(run, "config.json"))
+
+
+def _trained_for(run):
+    """Return the noise that a run was trained for, or None where that is not known."""
+    if _is_imported(run):
+        return None
+    config = load_config(Path(run, "config.json"))
+    if config.has_pairs:
+        return {"noise": ["real pairs"], "noise_factor": None}
+    return {"noise": list(config.noise), "noise_factor": list(config.noise_factor)}
+
+
+def _is_trained(trained_for, config):
+    """Return whether a run was trained for the noise of `config`; None where that is not known."""
+    if trained_for is None:
+        return None
+    if config.has_pairs or trained_for["noise_factor"] is None:
+        return config.has_pairs and trained_for["noise_factor"] is None
+    low, high = min(trained_for["noise_factor"]), max(trained_for["noise_factor"])
+    return set(config.noise) <= set(trained_for["noise"]) and all(low <= f <= high for f in config.noise_factor)
+
+
+def _name(run, runs):
+    """Return the folder's name, or its path where two have the same name."""
+    run = Path(run)
+    name = run.resolve().name
+    return name if [Path(other).resolve().name for other in runs].count(name) == 1 else str(run)
 
 
 def main(argv=None):
@@ -38,19 +192,24 @@ def main(argv=None):
     parser = argparse.ArgumentParser(prog="python -m keras_dae.evaluate", description=__doc__.splitlines()[0])
     parser.add_argument("runs", nargs="+", metavar="RUN", help="run folder")
     add = parser.add_argument
-    add("--dataset", default=argparse.SUPPRESS, help="test images, as in keras_dae.train (the run's own)")
-    add("--data-dir", default=argparse.SUPPRESS, help="folder to look for mnist and fashion_mnist in")
-    add("--limit", type=int, default=argparse.SUPPRESS, help="use only so many images")
+    absent = {"default": argparse.SUPPRESS}
+    add("--backend", dest="backends", nargs="+", choices=BACKENDS, default=["keras"], help="what to measure (keras)")
+    add("--dataset", **absent, help=f"test images: {', '.join(NAMES)}, a folder, .npz or .npy (the first run's own)")
+    add("--data-dir", **absent, help="folder to look for mnist and fashion_mnist in")
+    add("--noise", nargs="+", choices=NOISES, **absent, help="several: one drawn for each image (the first run's)")
+    add("--noise-factor", dest="noise_factors", nargs="+", type=float, metavar="F", help="levels (the first run's)")
+    add("--limit", type=int, **absent, help="use only so many images")
+    add("--output-dir", help="folder for the results (RUN/evaluation, of the first run)")
     options = vars(parser.parse_args(argv))
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    runs = options.pop("runs")
 
     def command():
-        print(f"{'':40} {'MSE':>8} {'PSNR/dB':>8} {'SSIM':>6}")
-        for run in runs:
-            for name, values in evaluate(run, **options).items():
-                row = f"{values['mse']:8.5f} {values['psnr']:8.2f} {values['ssim']:6.3f}"
-                print(f"{errors.printable(Path(run).name) + ', ' + name:40} {row}")
+        evaluation = evaluate(**options)
+
+        from keras_dae.evaluation_text import remarks, table
+
+        print(table(evaluation), "", *remarks(evaluation), sep="\n")
+        print(f"\nwritten to {options['output_dir'] or Path(options['runs'][0], 'evaluation')}")
 
     return errors.run(command)
 

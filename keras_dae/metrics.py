@@ -33,9 +33,14 @@ def ssim(clean, image):
 METRICS = {metric.__name__: metric for metric in (mse, psnr, ssim)}
 
 
+def measure(clean, images):
+    """Return `{"mse", "psnr", "ssim"}`: float64 `(n,)` each, for arrays `(n, height, width, channels)` in [0, 1]."""
+    return {name: _per_image(metric, clean, images) for name, metric in METRICS.items()}
+
+
 def mean_metrics(clean, images):
     """Return `{"mse", "psnr", "ssim"}`: means over the images of arrays `(n, height, width, channels)` in [0, 1]."""
-    return {name: float(np.mean(_per_image(metric, clean, images))) for name, metric in METRICS.items()}
+    return {name: float(np.mean(values)) for name, values in measure(clean, images).items()}
 
 
 def _per_image(metric, clean, images):

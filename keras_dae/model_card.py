@@ -2,67 +2,156 @@
 
 from pathlib import Path
 
+from keras_dae.errors import printable
+from keras_dae.evaluation_text import level_name, noise_name, remarks
 from keras_dae.files import read_json, whole_file
 
-TEMPLATE = """\
+WHAT = """\
 # {title}
 
-A denoising autoencoder of {metrics[parameters]:,} parameters
-(Conv2d {channels}→16→32→64, ConvTranspose2d 64→32→16→{channels}), trained with
-keras_dae {versions[keras_dae]} on {dataset[training_images]:,} images of **{dataset[name]}**.
+An image-denoising autoencoder of {metrics[parameters]:,} parameters: Conv2d {channels}→16→32→64, ConvTranspose2d
+64→32→16→{channels}, ReLU, and a sigmoid at the end. It takes noisy images of any size, float32
+`(batch, height, width, {channels})` in [0, 1], and gives them back denoised.
 {fallback}
 ![original, noisy, denoised](samples.png)
 
-| {metrics[images]:,} test images | MSE | PSNR (dB) | SSIM |
+## Trained on
+
+{dataset[training_images]:,} images of **{dataset[name]}** with {noise}, by keras_dae {versions[keras_dae]}
+(TensorFlow {versions[tensorflow]}, Keras {versions[keras]}): {metrics[epochs]} epochs of Adam at learning rate
+{config[learning_rate]:g} ({config[schedule]}), batches of {config[batch_size]}, mean squared error,
+{metrics[training_seconds]:,.0f} s. config.json holds every value and the checksum of the images (SHA-256
+`{dataset[sha256]}`);
+`python -m keras_dae.train --config config.json --output-dir again` trains it again.
+
+## Measured
+
+Means over {metrics[images]:,} test images that the training never saw, with {noise}. What is denoised is the *noisy*
+image; its noise is the same for every model. Written by `python -m keras_dae.train`, from metrics.json.
+
+| | MSE | PSNR (dB) | SSIM |
 |---|---|---|---|
-| noisy input | {noisy[mse]:.4f} | {noisy[psnr]:.2f} | {noisy[ssim]:.3f} |
-| denoised | {test[mse]:.4f} | {test[psnr]:.2f} | {test[ssim]:.3f} |
-
-Noise: {noise}. Means over the test images, each measured on its *noisy* version; the noise is the same for
-every model. Written by `python -m keras_dae.train`; figures from metrics.json.
-
-## Trained again
-
-`python -m keras_dae.train --config config.json --output-dir again`
-
-config.json holds every value, the checksum of the images and the versions of the libraries.
-
-## Used
-
-```python
-import keras
-
-model = keras.models.load_model("model.keras")  # built-in layers only: keras_dae is not needed
-# float32 (batch, height, width, {channels}) in [0, 1]; height and width multiples of 4, at least 20
-denoised = model.predict(noisy)
-```
-
-## Limits
-
-It has seen images of {dataset[name]} with this noise; other images and other noise are likely to come out worse.
 """
 FALLBACK = """
 > **Not MNIST.** MNIST was neither at hand nor could it be downloaded, so the built-in digits were used.
 """
+EVALUATED = """
+### At other levels of noise
+
+{images:,} test images of {dataset}, {noise}; mean PSNR in dB. Written by `python -m keras_dae.evaluate`, from
+[evaluation.json](evaluation/evaluation.json), which also has MSE, SSIM and 95 % intervals.
+
+![PSNR against the noise level](evaluation/psnr.png)
+
+{table}
+
+{remarks}
+"""
+EXPORTED = """
+## Exports
+
+Each was run in a process without Keras and compared with model.keras, pixel by pixel. Written by `python -m export`,
+from parity.json.
+
+| artefact | largest difference, or PSNR lost |
+|---|---|
+"""
+USED = """
+## Used
+
+In this folder. With keras_dae, after `python -m export .`, any image files, without starting TensorFlow:
+
+```bash
+python -m keras_dae.denoise scans/ --model . --output-dir denoised
+```
+
+In Keras; built-in layers only, so keras_dae is not needed; heights and widths must be multiples of 4, at least 20:
+
+```python
+import keras
+
+denoised = keras.models.load_model("model.keras").predict(noisy)
+```
+
+In onnxruntime; any size:
+
+```python
+import onnxruntime
+
+(denoised,) = onnxruntime.InferenceSession("model.onnx").run(["denoised"], {{"noisy": noisy}})
+```
+
+In TensorFlow Serving; any size; the signature `denoise_image` takes and gives PNG files as base64:
+
+```bash
+docker run -p 8501:8501 -v "$PWD/saved_model:/models/denoiser" -e MODEL_NAME=denoiser tensorflow/serving
+curl --data '{{"instances": [[[{example}, …], …], …]}}' http://127.0.0.1:8501/v1/models/denoiser:predict
+```
+
+## Limits
+
+- It knows images of {dataset[name]} with {noise}. Others are likely to come out worse; measure it:
+  `python -m keras_dae.evaluate . --dataset FOLDER --noise NAME --noise-factor LEVELS`.
+- It was trained for the least mean squared error: where the noise hides what was there, it gives the mean of what could
+  have been, which is blurred, and may be wrong. It does not say where. Do not let it decide what a mark on a document,
+  a part or a body is.
+- A pixel depends on at most 22 pixels to each side; noise that varies over longer distances, such as bands, is left.
+"""
 
 
 def write_model_card(run):
-    """Write README.md into the folder `run` from its config.json and metrics.json; raises `UserError`."""
+    """Write README.md into the folder `run` from its other files; raises `UserError`.
+
+    A folder without metrics.json, such as one of imported weights, gets none.
+    """
     run = Path(run)
+    if not (run / "metrics.json").is_file():
+        return
     about, metrics = read_json(run / "config.json"), read_json(run / "metrics.json")
-    config, dataset = about["config"], about["dataset"]
+    config, dataset = about["config"], about["dataset"] | {"name": printable(about["dataset"]["name"])}
     fell_back = config["dataset"] == "auto" and dataset["name"] == "digits" and config["noisy_dir"] is None
-    text = TEMPLATE.format(
-        title=f"Denoiser for {dataset['name']}",
-        channels=config["channels"],
-        versions=about["versions"],
-        dataset=dataset,
-        fallback=FALLBACK if fell_back else "",
-        metrics=metrics,
-        noisy=metrics["noisy"],
-        test=metrics["test"],
-        noise=" or ".join(metrics["noise"])
-        + (f", factor {' to '.join(map(str, metrics['noise_factor']))}" if metrics["noise_factor"] else ""),
-    )
+    values = {
+        "title": f"Denoiser for {dataset['name']}",
+        "channels": config["channels"],
+        "example": "[0.1]" if config["channels"] == 1 else "[0.1, 0.2, 0.3]",
+        "fallback": FALLBACK if fell_back else "",
+        "noise": f"{noise_name(metrics)} {level_name(metrics['noise_factor'])}".strip(),
+        "versions": about["versions"],
+        "config": config,
+        "dataset": dataset,
+        "metrics": metrics,
+    }
+    text = WHAT.format(**values)
+    for name, key in (("noisy input", "noisy"), ("3×3 median", "median"), ("**denoised**", "test")):
+        if key in metrics:
+            text += "| {} | {mse:.5f} | {psnr:.2f} | {ssim:.3f} |\n".format(name, **metrics[key])
+    if (run / "evaluation" / "evaluation.json").is_file():
+        evaluation = read_json(run / "evaluation" / "evaluation.json")
+        text += EVALUATED.format(
+            images=evaluation["images"],
+            dataset=printable(evaluation["dataset"]),
+            noise=noise_name(evaluation),
+            table=_psnr_table(evaluation),
+            remarks="\n".join(f"- {sentence}." for sentence in remarks(evaluation)),
+        )
+    if (run / "parity.json").is_file():
+        text += EXPORTED + "".join(_parity_rows(read_json(run / "parity.json")))
     with whole_file(run / "README.md") as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text + USED.format(**values), encoding="utf-8")
+
+
+def _psnr_table(evaluation):
+    levels = evaluation["levels"]
+    lines = ["| noise | " + " | ".join(level_name(level["noise_factor"]) or "real" for level in levels) + " |"]
+    lines.append("|---" * (len(levels) + 1) + "|")
+    for row in zip(*(level["results"] for level in levels)):
+        lines.append(f"| {printable(row[0]['name'])} | " + " | ".join(f"{r['psnr']['mean']:.2f}" for r in row) + " |")
+    return "\n".join(lines)
+
+
+def _parity_rows(parity):
+    for name, entry in parity.items():
+        if "psnr_lost_db" in entry:
+            yield f"| {name} | {entry['psnr_lost_db']:.3f} dB |\n"
+        elif "max_abs_error" in entry:
+            yield f"| {name} | {entry['max_abs_error']:.2g} |\n"

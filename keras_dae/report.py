@@ -2,7 +2,9 @@
 
 import numpy as np
 
+from keras_dae.baselines import median
 from keras_dae.checkpoint import write_history
+from keras_dae.evaluation_text import level_name, noise_name
 from keras_dae.files import write_json
 from keras_dae.metrics import mean_metrics
 from keras_dae.model_card import write_model_card
@@ -41,22 +43,24 @@ def report(run, config, dataset, model, history):
         "clip": config.clip,
         "test": mean_metrics(clean, denoised),
         "noisy": mean_metrics(clean, noisy),
+        "median": mean_metrics(clean, median(noisy)),
         "parameters": model.count_params(),
         "epochs": len(history),
         "training_seconds": round(sum(row["seconds"] for row in history), 1),
     }
     write_json(run / "metrics.json", metrics)
 
+    noise = f"{noise_name(metrics)} {level_name(metrics['noise_factor'])}".strip()
     shown = np.linspace(0, len(clean) - 1, min(PICTURED, len(clean))).astype(int)
     plot_samples(
         run / "samples.png",
         clean[shown],
         noisy[shown],
         denoised[shown],
-        f"{dataset.name}, {describe_noise(metrics)}: {metrics['noisy']['psnr']:.1f} dB noisy, "
+        f"{dataset.name}, {noise}: {metrics['noisy']['psnr']:.1f} dB noisy, "
         f"{metrics['test']['psnr']:.1f} dB denoised (mean of {len(clean):,} test images)",
     )
-    plot_loss(run / "loss.png", history, f"{dataset.name}, {describe_noise(metrics)}")
+    plot_loss(run / "loss.png", history, f"{dataset.name}, {noise}")
     write_model_card(run)
     print(
         f"{len(clean):,} test images: MSE {metrics['noisy']['mse']:.4f} noisy, {metrics['test']['mse']:.4f} denoised; "
@@ -67,10 +71,3 @@ def report(run, config, dataset, model, history):
 def denoise(model, noisy):
     """Return a Keras model's output for images `(n, height, width, channels)`, height and width multiples of 4."""
     return model.predict(noisy, batch_size=BATCH, verbose=0)
-
-
-def describe_noise(metrics):
-    """Return the noise of a metrics.json in words, such as `gaussian noise 0.5`."""
-    if metrics["noise_factor"] is None:
-        return "real noise"
-    return f"{' or '.join(metrics['noise'])} noise {' to '.join(f'{f:g}' for f in metrics['noise_factor'])}"

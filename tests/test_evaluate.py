@@ -1,36 +1,167 @@
+import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
 from conftest import assert_user_error
+from PIL import Image
 
+from export.run import export_run
 from keras_dae.config import TrainConfig
-from keras_dae.evaluate import evaluate, main
+from keras_dae.errors import UserError
+from keras_dae.evaluate import evaluate, interval, main, ranked
+from keras_dae.evaluation_text import remarks, table
+from keras_dae.torch_weights import export_weights, import_weights
 from keras_dae.train import train_and_evaluate
+
+CLASSICAL = ["noisy", "median 3×3", "non-local means", "total variation"]
 
 
 @pytest.fixture(scope="module")
 def run(digits_npz, tmp_path_factory):
     config = TrainConfig(dataset=str(digits_npz), epochs=1, batch_size=16)
-    return train_and_evaluate(config, tmp_path_factory.mktemp("evaluate") / "run")
+    run = train_and_evaluate(config, tmp_path_factory.mktemp("evaluate") / "run")
+    export_run(run)
+    return run
 
 
-def test_gives_the_runs_own_metrics(run):
-    measured = evaluate(run)
+@pytest.fixture(scope="module")
+def evaluation(run, tmp_path_factory):
+    """Of all backends at two levels."""
+    output = tmp_path_factory.mktemp("evaluation")
+    return evaluate([run], ["keras", "onnx", "int8", "saved_model"], [0.2, 0.5], output), output
+
+
+def rows_of(evaluation, level=0):
+    return {row["name"]: row for row in evaluation["levels"][level]["results"]}
+
+
+def test_gives_the_runs_own_metrics(run, tmp_path):
+    rows = rows_of(evaluate([run], output_dir=tmp_path))
     metrics = json.loads((run / "metrics.json").read_text())
-    assert measured["noisy"] == metrics["noisy"]
-    assert measured["denoised"] == pytest.approx(metrics["test"])
+    for name, key in (("noisy", "noisy"), ("median 3×3", "median"), ("run", "test")):
+        assert {m: rows[name][m]["mean"] for m in ("mse", "psnr", "ssim")} == pytest.approx(metrics[key])
 
 
-def test_other_images(run, digits, tmp_path, capsys):
+def test_every_backend_at_every_level(evaluation):
+    evaluation, _ = evaluation
+    assert [level["noise_factor"] for level in evaluation["levels"]] == [[0.2], [0.5]]
+    for level in (0, 1):
+        rows = rows_of(evaluation, level)
+        assert list(rows) == CLASSICAL + [f"run [{b}]" for b in ("keras", "onnx", "int8", "saved_model")]
+        assert all(row["mse"]["low"] < row["mse"]["mean"] < row["mse"]["high"] for row in rows.values())
+        assert [row.get("trained_for_this") for row in rows.values()] == [None] * 4 + [level == 1] * 4
+        for backend in ("onnx", "saved_model"):
+            assert rows[f"run [{backend}]"]["psnr"]["mean"] == pytest.approx(rows["run [keras]"]["psnr"]["mean"], 1e-5)
+        assert rows["noisy"]["psnr"]["mean"] < rows["non-local means"]["psnr"]["mean"]
+
+
+def test_what_is_written(evaluation):
+    evaluation, folder = evaluation
+    assert json.loads((folder / "evaluation.json").read_text()) == evaluation
+    with open(folder / "evaluation.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2 * 8
+    assert float(rows[-1]["psnr_high"]) == pytest.approx(rows_of(evaluation, 1)["run [saved_model]"]["psnr"]["high"])
+    for name in ("psnr.png", "ranked-run.png"):
+        with Image.open(folder / name) as picture:
+            assert min(picture.size) > 200
+    assert len(list(folder.iterdir())) == 4
+
+
+def test_table_and_remarks(evaluation):
+    evaluation, _ = evaluation
+    lines = table(evaluation).splitlines()
+    assert lines[0] == "tiny: 20 test images, gaussian noise"
+    keras = [line for line in lines if line.startswith("run [keras]")]
+    assert [" * " in line for line in keras] == [True, False]
+    trained, untrained = remarks(evaluation)[:2]
+    rows = rows_of(evaluation, 1)
+    best = max(rows[name]["psnr"]["mean"] for name in CLASSICAL[1:])
+    gain = rows["run [keras]"]["psnr"]["mean"] - best
+    assert f"{gain:+.2f} dB (at 0.5) against the best classical method" in trained
+    assert "not trained for: " in untrained
+    assert "(at 0.2)" in untrained
+    worse = rows_of(evaluation, 0)["run [keras]"]["made_worse"]
+    assert (f"{worse} at 0.2 worse" if worse else "none worse") in untrained
+
+
+def test_other_images_and_noise(run, digits, tmp_path, capsys):
     np.savez(tmp_path / "other.npz", x_train=digits, x_test=255 - digits[:6])
-    assert main([str(run), "--dataset", str(tmp_path / "other.npz")]) == 0
-    header, noisy, denoised = capsys.readouterr().out.splitlines()
-    assert header.split() == ["MSE", "PSNR/dB", "SSIM"]
-    assert noisy.startswith("run, noisy")
-    measured = evaluate(run, dataset=str(tmp_path / "other.npz"))
-    assert float(denoised.split()[-3]) == pytest.approx(measured["denoised"]["mse"], abs=1e-5)
+    options = ["--dataset", str(tmp_path / "other.npz"), "--noise", "salt", "--noise-factor", "0.1"]
+    assert main([str(run), *options, "--output-dir", str(tmp_path / "out")]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("other: 6 test images, salt noise\n")
+    assert "run *" in out
+    assert f"written to {tmp_path / 'out'}" in out
+    assert not (run / "evaluation").exists()
 
 
-def test_no_run(tmp_path, capsys):
+def test_several_runs_of_one_name_and_the_card(run, tmp_path):
+    other = tmp_path / "run"
+    shutil.copytree(run, other)
+    rows = rows_of(evaluate([other, run]))
+    assert list(rows) == [*CLASSICAL, str(other), str(run)]
+    assert rows[str(other)]["psnr"] == rows[str(run)]["psnr"]
+    assert sorted(path.suffix for path in (other / "evaluation").iterdir()) == [".csv", ".json", ".png", ".png", ".png"]
+    card = (other / "README.md").read_text()
+    assert "evaluation/psnr.png" in card
+    assert f"{rows['total variation']['psnr']['mean']:.2f}" in card
+
+
+def test_a_range_of_noise_is_drawn_as_in_training(digits_npz, tmp_path):
+    config = TrainConfig(
+        dataset=str(digits_npz), epochs=1, batch_size=16, noise=("salt", "speckle"), noise_factor=(0, 1)
+    )
+    run = train_and_evaluate(config, tmp_path / "blind")
+    evaluation = evaluate([run])
+    assert evaluation["levels"][0]["noise_factor"] == [0, 1]
+    assert rows_of(evaluation)["blind"]["trained_for_this"]
+    assert rows_of(evaluate([run], noise=("pepper",), output_dir=tmp_path))["blind"]["trained_for_this"] is False
+    assert "noise 0 to 1" in table(evaluation)
+
+
+def test_real_pairs(photographs, tmp_path):
+    pairs = TrainConfig(noisy_dir=str(photographs), clean_dir=str(photographs), epochs=1, batch_size=16)
+    run = train_and_evaluate(pairs, tmp_path / "pairs")
+    evaluation = evaluate([run])
+    assert evaluation["noise"] == ["real pairs"]
+    assert "real noise" in table(evaluation)
+    assert rows_of(evaluation)["pairs"]["made_worse"] == evaluation["images"]  # they were clean
+    with pytest.raises(UserError, match="expected no --noise-factor"):
+        evaluate([run], noise_factors=[0.1])
+
+
+def test_imported_weights(run, digits_npz, tmp_path):
+    export_weights(run, tmp_path / "original.safetensors")
+    import_weights(tmp_path / "original.safetensors", tmp_path / "imported")
+    evaluation = evaluate([tmp_path / "imported"], dataset=str(digits_npz))
+    assert rows_of(evaluation)["imported"]["trained_for_this"] is None
+    assert "we do not know" in remarks(evaluation)[0]
+    assert rows_of(evaluation)["imported"]["psnr"] == rows_of(evaluate([run], output_dir=tmp_path))["run"]["psnr"]
+
+
+def test_no_run_or_artefact(run, tmp_path, capsys):
     assert_user_error(main([str(tmp_path)]), capsys.readouterr().err, "config.json")
+    bare = tmp_path / "bare"
+    shutil.copytree(run, bare, ignore=shutil.ignore_patterns("*.onnx", "saved_model"))
+    for backend, name in (("onnx", "model.onnx"), ("int8", "model.int8.onnx"), ("saved_model", "saved_model")):
+        assert_user_error(main([str(bare), "--backend", backend]), capsys.readouterr().err, f"expected {name} in")
+    (tmp_path / "file").write_text("")
+    options = ["--output-dir", str(tmp_path / "file" / "out")]
+    assert_user_error(main([str(run), *options]), capsys.readouterr().err, "cannot make the folder")
+    assert_user_error(main([str(run), "--noise-factor", "nan"]), capsys.readouterr().err, "noise_factor")
+
+
+def test_interval_is_students():
+    found = interval(np.array([1.0, 2.0, 3.0]))
+    assert found["mean"] == 2
+    assert found["high"] - 2 == pytest.approx(4.303 / np.sqrt(3), rel=1e-3)  # t(0.975, 2) = 4.303, deviation 1
+    assert interval(np.array([5.0])) == {"mean": 5, "low": None, "high": None}
+
+
+def test_ranked():
+    psnr = np.array([5.0, 1.0, 9.0, 3.0, 7.0, 2.0, 8.0])
+    assert list(ranked(psnr, 2)) == [1, 5, 3, 0, 6, 2]
+    assert list(ranked(psnr[:1], 4)) == [0, 0, 0]

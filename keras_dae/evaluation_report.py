@@ -1,0 +1,52 @@
+"""What `keras_dae.evaluate` leaves behind: evaluation.json, evaluation.csv and pictures."""
+
+import csv
+
+from keras_dae.errors import UserError
+from keras_dae.evaluation_text import METRICS, level_name, noise_name
+from keras_dae.files import whole_file, write_json
+from keras_dae.plots import plot_psnr, plot_ranked
+
+
+def write_evaluation(folder, evaluation, pictures):
+    """Write evaluation.json, evaluation.csv, psnr.png and, for each run, ranked-<run>.png into `folder`.
+
+    Args:
+        folder: path, made if need be.
+        evaluation: see `keras_dae.evaluate.evaluate`.
+        pictures: run -> `{"clean", "noisy", "denoised", "config", "name"}`, the images being worst, median and best.
+
+    Raises:
+        UserError: a file cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make the folder {folder}: {error.strerror}") from None
+    write_json(folder / "evaluation.json", evaluation)
+    with whole_file(folder / "evaluation.csv") as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        rows = list(_flat(evaluation))
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    title = f"{evaluation['dataset']}, {evaluation['images']:,} test images, {noise_name(evaluation)}"
+    plot_psnr(folder / "psnr.png", evaluation, title)
+    for run, images in pictures.items():
+        level = level_name(None if images["config"].has_pairs else images["config"].noise_factor)
+        plot_ranked(
+            folder / f"ranked-{run.strip('/').replace('/', '-')}.png",
+            images["clean"],
+            images["noisy"],
+            images["denoised"],
+            f"{images['name']} on {evaluation['dataset']}, {noise_name(evaluation)} {level}".strip(),
+        )
+
+
+def _flat(evaluation):
+    for level in evaluation["levels"]:
+        for row in level["results"]:
+            flat = {
+                f"{m}{s}": row[m][k] for m in METRICS for s, k in (("", "mean"), ("_low", "low"), ("_high", "high"))
+            }
+            factor = level_name(level["noise_factor"])
+            yield {"noise_factor": factor, "name": row["name"], "made_worse": row["made_worse"], **flat}
