@@ -17,7 +17,8 @@ SIZES = ((28, 28), (20, 20), (64, 48), (37, 50), (17, 17), (5, 3), (1, 1))
 KINDS = ("noise", "digits", "zeros", "ones")
 TOLERANCE = 1e-5  # of any pixel, on the [0, 1] scale
 PNG_TOLERANCE = 1  # of 255: a value between two levels may go to either
-INT8_TOLERANCE = 0.1  # root mean square of a batch, on the [0, 1] scale
+INT8_TOLERANCE = 0.1  # root mean square of a batch, on the [0, 1] scale, where it is not known what it was
+INT8_SLACK = 0.01  # of the root mean square, for another machine's arithmetic
 INT8_KINDS = ("digits", "zeros")  # 8 bits clip what calibration never saw, such as random and all-white images
 
 
@@ -27,12 +28,14 @@ class ParityError(UserError):
     status = 1
 
 
-def verify(model, artefacts):
+def verify(model, artefacts, int8_tolerance=INT8_TOLERANCE):
     """Run artefacts and compare them with `model`; return what parity.json holds: an entry for each.
 
     Args:
         model: the Keras model.
         artefacts: `saved_model`, `onnx` or `int8` -> path.
+        int8_tolerance: root mean square error that 8 bits may make on digits. How much is right depends on what the
+            network was trained on: what it loses on its own images is measured beside this, see `export.run`.
 
     Raises:
         ParityError: an output that differs, has a wrong shape, or holds NaN; says which, where, and by how much.
@@ -42,7 +45,9 @@ def verify(model, artefacts):
     entries, problems = {}, []
     for kind, path in artefacts.items():
         outputs = run_in_fresh_process(path, inputs)
-        entry, wrong = check_int8(outputs, expected) if kind == "int8" else check_float(outputs, expected)
+        entry, wrong = (
+            check_int8(outputs, expected, int8_tolerance) if kind == "int8" else check_float(outputs, expected)
+        )
         packages = ("onnx", "onnxruntime")
         if kind == "saved_model":
             packages = ("tensorflow",)
@@ -75,12 +80,12 @@ def check_png(outputs, inputs, model):
     return {"png_max_abs_error": max(errors), "png_tolerance": PNG_TOLERANCE}, problems
 
 
-def check_int8(outputs, expected):
+def check_int8(outputs, expected, tolerance):
     """Check that all are numbers within 1 of Keras, and close where calibration has been; else like `check_float`."""
     errors, problems = compare(outputs, expected, tolerance=1)
     judged = {name: right for name, right in expected.items() if name.startswith(INT8_KINDS)}
-    rms, rms_problems = compare(outputs, judged, INT8_TOLERANCE, lambda error: np.sqrt(np.mean(error**2)))
-    entry = {"max_abs_error": max(errors), "max_rms_error": max(rms), "tolerance": INT8_TOLERANCE}
+    rms, rms_problems = compare(outputs, judged, tolerance, lambda error: np.sqrt(np.mean(error**2)))
+    entry = {"max_abs_error": max(errors), "max_rms_error": max(rms), "tolerance": tolerance}
     return entry, problems + [problem for problem in rms_problems if problem not in problems]
 
 

@@ -1,22 +1,29 @@
 """Checkpoints: after every epoch the state from which training goes on exactly as if it had never stopped."""
 
 import csv
+import hashlib
 import shutil
+import sys
 from pathlib import Path
 
 import keras
+import numpy as np
+from safetensors.numpy import load_file, save
 
 from keras_dae.errors import UserError
-from keras_dae.files import put_folder_in_place, sync, whole_file
+from keras_dae.files import put_folder_in_place, read_json, sync, whole_file, write_json
 
+SUMS = "sha256.json"  # of the other files of a checkpoint, by name
+KEPT = 2  # checkpoints: should the newest be damaged, the training goes on from the one before
 COLUMNS = ("epoch", "loss", "val_loss", "val_psnr", "seconds", "images_per_second")
 
 
 class Checkpoint(keras.callbacks.Callback):
-    """Keeps the newest state of a training in `folder`: weights and optimizer, history, best weights.
+    """Keeps the newest states of a training in `folder`: weights and optimizer, history, best weights.
 
-    A checkpoint is a folder `epoch-0007` that is renamed into place when all its files are there, so that there
-    is always a whole one, and weights and history are always of the same epoch.
+    A checkpoint is a folder `epoch-0007` that is renamed into place when all its files are on the disk, so that there
+    is always a whole one, and weights and history are always of the same epoch. Should the disk damage it all the
+    same, its checksums tell, and the one before is used.
 
     Attributes:
         folder: where the checkpoints are.
@@ -31,45 +38,86 @@ class Checkpoint(keras.callbacks.Callback):
         self.history = []
 
     def restore(self, model):
-        """Load the newest checkpoint, if there is one, into a compiled `model`; return the epochs done."""
-        if newest := self._newest():
+        """Load the newest sound checkpoint, if there is one, into a compiled `model`; return the epochs done.
+
+        Damaged ones are named on stderr and removed.
+        """
+        for newest in reversed(self._all()):
+            if not is_sound(newest):
+                print(f"*** {newest} is damaged; going on from what is before it. ***", file=sys.stderr)
+                shutil.rmtree(newest, ignore_errors=True)
+                continue
             model.optimizer.build(model.trainable_variables)
-            model.load_weights(newest / "state.weights.h5")
+            load_variables(newest / "state.safetensors", [*model.variables, *model.optimizer.variables])
             self.history = read_history(newest / "history.csv")
+            break
         return len(self.history)
 
     def restore_best(self, model):
         """Load the weights with the lowest validation loss into `model`."""
-        model.load_weights(self._newest() / "best.weights.h5")
+        load_variables(self._all()[-1] / "best.safetensors", model.variables)
 
     def on_epoch_end(self, epoch, logs=None):
         self.history.append({"epoch": epoch + 1, **{name: float(logs[name]) for name in COLUMNS[1:]}})
-        newest = self._newest()
+        before = self._all()
         coming, target = self.folder / "coming", self.folder / f"epoch-{epoch + 1:04d}"
         try:
             shutil.rmtree(coming, ignore_errors=True)
             coming.mkdir(parents=True)
-            self.model.save_weights(coming / "state.weights.h5")
+            save_variables(coming / "state.safetensors", [*self.model.variables, *self.model.optimizer.variables])
             if self.keep_best:
-                self._save_best(coming, newest)
+                self._save_best(coming, before[-1] if before else None)
             write_history(coming / "history.csv", self.history)
-            for file in coming.iterdir():
-                sync(file)
+            write_json(coming / SUMS, checksums(coming))
             put_folder_in_place(coming, target)
-            if newest:
-                shutil.rmtree(newest)
+            for old in before[: len(before) + 1 - KEPT]:
+                shutil.rmtree(old)
         except OSError as error:
             raise UserError(f"cannot write the checkpoint {target}: {error.strerror or error}") from error
 
     def _save_best(self, coming, newest):
         losses = [row["val_loss"] for row in self.history]
         if newest and losses[-1] >= min(losses[:-1]):
-            shutil.copy(newest / "best.weights.h5", coming)
+            shutil.copy(newest / "best.safetensors", coming)
+            sync(coming / "best.safetensors")
         else:
-            shutil.copy(coming / "state.weights.h5", coming / "best.weights.h5")
+            save_variables(coming / "best.safetensors", self.model.variables)
 
-    def _newest(self):
-        return max(self.folder.glob("epoch-*"), default=None)
+    def _all(self):
+        """Return the checkpoints, oldest first."""
+        return sorted(self.folder.glob("epoch-*"))
+
+
+def save_variables(path, variables):
+    """Write Keras variables as safetensors, whole or not at all. (HDF5 crashes Python when the disk is full.)"""
+    # By number: Keras counts names up, so that another model in the same process has others.
+    content = save({f"{number:03}": np.asarray(variable) for number, variable in enumerate(variables)})
+    with whole_file(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def load_variables(path, variables):
+    """Give Keras variables the values that `save_variables` wrote."""
+    values = load_file(path)
+    for number, variable in enumerate(variables):
+        variable.assign(values[f"{number:03}"])
+
+
+def checksums(folder):
+    """Return file name -> SHA-256 of the files in a checkpoint."""
+    return {
+        file.name: hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in sorted(folder.iterdir())
+        if file.name != SUMS
+    }
+
+
+def is_sound(folder):
+    """Return whether the files in a checkpoint are what was written."""
+    try:
+        return read_json(folder / SUMS) == checksums(folder)
+    except (UserError, OSError):
+        return False
 
 
 class EarlyStopping(keras.callbacks.Callback):

@@ -67,14 +67,52 @@ def read_json(path):
 
 
 def put_folder_in_place(finished, target):
-    """Rename folder `finished` to `target`; a folder already there is kept until the new one stands."""
+    """Rename folder `finished` to `target`; a folder already there is kept until the new one stands.
+
+    Killed in between, it leaves that one as `.<name>.old`, which `remove_old` takes away.
+    """
     finished, target = Path(finished), Path(target)
+    sync(finished)
     if target.exists():
-        old = target.with_name(f".{target.name}.old")
+        old = _old(target)
         shutil.rmtree(old, ignore_errors=True)
         target.rename(old)
         finished.rename(target)
-        shutil.rmtree(old)
+        remove_old(target)
     else:
         finished.rename(target)
     sync(target.parent)
+
+
+def remove_old(target):
+    """Remove what `put_folder_in_place` replaced by `target`, where that stands but was all that was done."""
+    if Path(target).exists():
+        shutil.rmtree(_old(Path(target)), ignore_errors=True)
+
+
+def _old(target):
+    return target.with_name(f".{target.name}.old")
+
+
+@contextlib.contextmanager
+def locked(folder):
+    """Hold the lock of a folder that is to be written, which need not be there yet; it dies with the process.
+
+    Raises:
+        UserError: another process holds it, or the lock's file, `.<name>.lock` beside the folder, cannot be made.
+    """
+    import filelock
+
+    folder = Path(os.path.abspath(folder))
+    lock = filelock.FileLock(folder.with_name(f".{folder.name}.lock"), timeout=0)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except filelock.Timeout:
+        raise UserError(f"another process is writing {folder}; wait for it to end, or give another folder") from None
+    except OSError as error:
+        raise UserError(f"cannot write into {folder.parent}: {error.strerror or error}") from None
+    try:
+        yield
+    finally:
+        lock.release()

@@ -29,30 +29,65 @@ def check_target(run, overwrite):
         raise UserError(f"{run} holds a finished run; give --overwrite to replace it, or another --output-dir")
 
 
+def finish(run, config):
+    """Return whether `run` is this training, killed when all but its last step was done; do that step then.
+
+    What only resuming needs goes last: until the run stands, everything could still be asked for again.
+    """
+    leftover = run / "checkpoint"
+    if not leftover.is_dir() or load_config(run / "config.json").differences(config):
+        return False
+    remove_checkpoints(run)
+    return True
+
+
+def remove_checkpoints(run):
+    """Remove what is needed to go on with a training. Raises `UserError` when it cannot be removed."""
+    try:
+        shutil.rmtree(run / "checkpoint")
+    except OSError as error:
+        raise UserError(f"{run} is finished, but its checkpoint could not be removed: {error.strerror}") from None
+
+
 def begin(partial, config, dataset, overwrite):
     """Make the working folder with its config.json, or check that the interrupted run in it is the same one.
 
     Raises `UserError` when it is another one and `overwrite` is not set, or the folder cannot be made.
     """
     description = describe(config, dataset)
-    if (partial / "config.json").exists():
-        before = read_json(partial / "config.json")
-        changed = TrainConfig.from_dict(before["config"]).differences(config)
-        changed += ["the images"] * (before["dataset"]["sha256"] != dataset.sha256)
-        if not changed:
-            return
-        if not overwrite:
-            raise UserError(
-                f"{partial} is an interrupted run that differs in {', '.join(changed)}; give the same options to go "
-                "on with it, --overwrite to drop it, or another --output-dir"
-            )
     try:
+        if (partial / "config.json").exists():
+            before = read_json(partial / "config.json")
+            changed = TrainConfig.from_dict(before["config"]).differences(config)
+            changed += ["the images"] * (before["dataset"]["sha256"] != dataset.sha256)
+            if not changed:
+                _keep_only(partial, ("config.json", "checkpoint"))
+                return
+            if not overwrite:
+                raise UserError(
+                    f"{partial} is an interrupted run that differs in {', '.join(changed)}; give the same options to "
+                    "go on with it, --overwrite to drop it, or another --output-dir"
+                )
         if partial.exists():
+            _check_it_is_ours(partial)
             shutil.rmtree(partial)
         partial.mkdir(parents=True)
     except OSError as error:
         raise UserError(f"cannot make the folder {partial}: {error.strerror}") from None
     write_json(partial / "config.json", description)
+
+
+def _keep_only(partial, names):
+    """Remove what a killed attempt wrote after the training; it is written anew."""
+    for path in partial.iterdir():
+        if path.name not in names:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _check_it_is_ours(partial):
+    """Raise `UserError` when a folder without config.json holds more than what a killed beginning leaves."""
+    if not (partial / "config.json").exists() and any(not path.name.startswith(".") for path in partial.iterdir()):
+        raise UserError(f"expected {partial} to be free, or an interrupted run; it is something else, move it away")
 
 
 def describe(config, dataset):

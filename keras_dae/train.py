@@ -3,7 +3,6 @@
 import argparse
 import importlib.util
 import os
-import shutil
 import signal
 import sys
 from pathlib import Path
@@ -12,9 +11,9 @@ from keras_dae import errors
 from keras_dae.config import RECIPES, TrainConfig
 from keras_dae.data import NAMES, load_dataset
 from keras_dae.errors import UserError
-from keras_dae.files import put_folder_in_place
+from keras_dae.files import locked, put_folder_in_place, remove_old
 from keras_dae.names import INITIALIZATIONS, NOISES, SCHEDULES
-from keras_dae.run_folder import begin, check_target, default_name, load_config
+from keras_dae.run_folder import begin, check_target, default_name, finish, load_config, remove_checkpoints
 
 
 def train_and_evaluate(config, output_dir=None, overwrite=False, tensorboard=None, export=False):
@@ -35,11 +34,20 @@ def train_and_evaluate(config, output_dir=None, overwrite=False, tensorboard=Non
     """
     if tensorboard and importlib.util.find_spec("tensorboard") is None:
         raise UserError("--tensorboard needs TensorBoard: pip install 'keras_dae[tensorboard]'")
-    if output_dir is not None:
+    if output_dir is not None and not finish(Path(output_dir), config):
         check_target(Path(output_dir), overwrite)
     dataset = load_dataset(config)
     run = Path(output_dir) if output_dir is not None else Path("saved_models", default_name(config, dataset))
-    check_target(run, overwrite)
+    with locked(run):
+        remove_old(run)
+        if not finish(run, config):
+            check_target(run, overwrite)
+            _train(run, config, dataset, overwrite, tensorboard, export)
+    return run
+
+
+def _train(run, config, dataset, overwrite, tensorboard, export):
+    """Do all the work in `<run>.partial`, each step of which can be killed and asked for again; then rename it."""
     partial = run.with_name(run.name + ".partial")
     begin(partial, config, dataset, overwrite)
 
@@ -49,16 +57,19 @@ def train_and_evaluate(config, output_dir=None, overwrite=False, tensorboard=Non
 
     model, history = fit(config, dataset, partial / "checkpoint", tensorboard)
     report(partial, config, dataset, model, history)
-    put_folder_in_place(partial, run)
-    shutil.rmtree(run / "checkpoint")  # last: until the run stands, everything could still be asked for again
+    failure = None
     if export:
+        from export.parity import ParityError
         from export.run import export_run, print_proof
 
         try:
-            print_proof(run, export_run(run, dataset=dataset))
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(f"{run} is finished; python -m export {run} makes the exports") from None
-    return run
+            print_proof(partial, export_run(partial, dataset=dataset))
+        except ParityError as error:
+            failure = error  # costs the exports, not the training
+    put_folder_in_place(partial, run)
+    remove_checkpoints(run)
+    if failure:
+        raise ParityError(f"{run} is finished but for its exports: {failure}")
 
 
 def main(argv=None):
@@ -72,9 +83,8 @@ def main(argv=None):
         config = _config(**options)
         try:
             run = train_and_evaluate(config, **settings)
-        except KeyboardInterrupt as interrupt:
-            what = str(interrupt) or "finished epochs are kept; run the same command again to go on"
-            raise KeyboardInterrupt(what) from None
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt("finished epochs are kept; run the same command again to go on") from None
         print(f"{run}: finished")
 
     return errors.run(command)

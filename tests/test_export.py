@@ -279,8 +279,16 @@ class TestRun:
     def test_check(self, run, capsys):
         assert main([str(run), "--check"]) == 0
         assert "model.onnx: equals Keras within" in capsys.readouterr().out
+        export_onnx(build_autoencoder(initialization="torch", seed=9), run / "model.int8.onnx")
+        assert main([str(run), "--check"]) == 1
+        assert "model.int8.onnx: digits" in capsys.readouterr().err
         export_onnx(build_autoencoder(seed=9), run / "model.onnx")
         assert main([str(run), "--check"]) == 1
+
+    def test_int8_is_judged_by_the_runs_own_images(self, run, monkeypatch, few_cases):
+        monkeypatch.setattr("export.parity.INT8_TOLERANCE", 0.0)  # unlike digits, which it may never have seen
+        assert main([str(run), "--formats", "int8"]) == 0
+        assert main([str(run), "--check"]) == 0
 
     def test_keras_file(self, run, tmp_path, few_cases):
         command = [str(run / "model.keras"), "--output-dir", str(tmp_path / "out"), "--formats", "onnx"]

@@ -53,7 +53,7 @@ def assert_same_run(first, second):
 def test_run_folder(tiny, tmp_path, digits):
     run = train_and_evaluate(tiny, tmp_path / "run")
     assert {path.name for path in run.iterdir()} == FILES
-    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    assert {path.name for path in tmp_path.iterdir()} == {"run", ".run.lock"}
 
     about = json.loads((run / "config.json").read_text())
     assert TrainConfig.from_dict(about["config"]) == tiny
@@ -172,7 +172,7 @@ def test_finished_run_is_kept(tiny, tmp_path):
     other = TrainConfig(**{**tiny.to_dict(), "seed": 1})
     train_and_evaluate(other, run, overwrite=True)
     assert load_config(run / "config.json") == other
-    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    assert {path.name for path in tmp_path.iterdir()} == {"run", ".run.lock"}
 
 
 def test_overwriting_keeps_the_old_run_until_the_new_one_stands(tiny, tmp_path, killed_in_second_epoch):
@@ -204,7 +204,7 @@ def test_folder_of_something_else_is_never_overwritten(tiny, tmp_path):
 
 def test_output_below_a_file(tiny, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot make the folder"):
+    with pytest.raises(UserError, match="cannot write into"):
         train_and_evaluate(tiny, tmp_path / "file" / "run")
 
 

@@ -1,0 +1,109 @@
+"""A Python with TensorFlow imported, out of which processes are forked that train and export: seconds faster.
+
+`python zygote.py` reads one JSON object a line from stdin, `{"module", "arguments", "limit"}`: it forks, runs
+`main(arguments)` of the module (files limited to `limit` bytes, unless null), and writes the child's process number;
+when the child has ended, `{"status", "output"}`, the status being negative after a signal.
+"""
+
+import contextlib
+import importlib
+import json
+import os
+import resource
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+MODULES = (
+    "keras_dae.fit",
+    "keras_dae.report",
+    "export.run",
+    "export.to_onnx",
+    "export.to_saved_model",
+    "export.to_int8",
+)
+
+
+def main():
+    """Serve jobs until stdin ends."""
+    for module in MODULES:
+        importlib.import_module(module)
+    for line in sys.stdin:
+        ours, theirs = os.pipe()
+        child = os.fork()
+        if not child:
+            run(theirs, **json.loads(line))
+        os.close(theirs)
+        print(child, flush=True)
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        # Not to the end: a process that the killed child had started may still hold the other end.
+        os.set_blocking(ours, False)
+        try:
+            output = os.read(ours, 2**16).decode(errors="replace")
+        except BlockingIOError:
+            output = ""
+        os.close(ours)
+        print(json.dumps({"status": status, "output": output}), flush=True)
+
+
+def run(output, module, arguments, limit):
+    """Become the command; does not return."""
+    for descriptor in (1, 2):
+        os.dup2(output, descriptor)
+    if limit is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    status = 70
+    try:
+        status = importlib.import_module(module).main(arguments)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        raise
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+class Zygote:
+    """The tests' end: `run` a command like `python -m module arguments`, perhaps killed after some seconds."""
+
+    def __init__(self):
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent), "TF_CPP_MIN_LOG_LEVEL": "3"}
+        self.process = subprocess.Popen(
+            [sys.executable, __file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=environment,
+        )
+
+    def run(self, module, *arguments, limit=None, kill_after=None, signal=9):
+        """Return `(status, output)`; `limit` is of the bytes in a file, `kill_after` seconds until `signal`."""
+        job = {"module": module, "arguments": [*map(str, arguments)], "limit": limit}
+        self.process.stdin.write(json.dumps(job) + "\n")
+        self.process.stdin.flush()
+        child = int(self.process.stdout.readline())
+        killer = threading.Timer(kill_after or 0, send, (child, signal))
+        if kill_after is not None:
+            killer.start()
+        done = json.loads(self.process.stdout.readline())
+        killer.cancel()
+        return done["status"], done["output"]
+
+    def close(self):
+        """End the process."""
+        self.process.stdin.close()
+        self.process.wait()
+        self.process.stdout.close()
+
+
+def send(process, signal):
+    """Send a signal to a process, which may have ended."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process, signal)
+
+
+if __name__ == "__main__":
+    main()
