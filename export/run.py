@@ -1,5 +1,6 @@
 """Export a run: build every format apart, prove it, and only then put it into the run folder."""
 
+import hashlib
 import os
 import shutil
 import sys
@@ -14,7 +15,7 @@ from keras_dae import __version__
 from keras_dae.config import TrainConfig
 from keras_dae.data import load_dataset
 from keras_dae.errors import UserError, first_line
-from keras_dae.files import locked, read_json, sync, write_json
+from keras_dae.files import expecting, locked, read_json, sync, write_json
 from keras_dae.model_card import write_model_card
 from keras_dae.run_folder import load_config
 
@@ -172,13 +173,14 @@ def describe(run):
     about = {"version": f"keras_dae {__version__}", "licence": "Apache-2.0"}
     if (run / "metrics.json").is_file():
         metrics = read_json(run / "metrics.json")
-        about |= {
-            "dataset": metrics["dataset"],
-            "noise": ", ".join(metrics["noise"]),
-            "noise_factor": " to ".join(f"{factor:g}" for factor in metrics["noise_factor"] or []),
-            "psnr_db": f"{metrics['test']['psnr']:.3f}",
-            "psnr_noisy_db": f"{metrics['noisy']['psnr']:.3f}",
-        }
+        with expecting(run / "metrics.json"):
+            about |= {
+                "dataset": metrics["dataset"],
+                "noise": ", ".join(metrics["noise"]),
+                "noise_factor": " to ".join(f"{factor:g}" for factor in metrics["noise_factor"] or []),
+                "psnr_db": f"{metrics['test']['psnr']:.3f}",
+                "psnr_noisy_db": f"{metrics['noisy']['psnr']:.3f}",
+            }
     return {key: value for key, value in about.items() if value}
 
 
@@ -225,6 +227,8 @@ def _put_in_place(artefacts, entries, target):
 
     placed = {}
     for name, path in artefacts.items():
+        if path.is_file():
+            entries[name] |= {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
         place = target / FILES[name]
         if name == "saved_model":
             place.mkdir(exist_ok=True)

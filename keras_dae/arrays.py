@@ -18,18 +18,15 @@ from keras_dae.dataset import (
 from keras_dae.errors import UserError, first_line
 from keras_dae.files import UNREADABLE
 from keras_dae.image_files import to_unit_range
+from keras_dae.npy import load_arrays
 from keras_dae.patches import PatchStream, patches_in
 
 
 def read_arrays(path, config):
     """Return `(images, None)`, or `(train, test)` where an .npz holds x_train and x_test."""
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):  # what the file holds counts, not how it is called
-            arrays = {"images": loaded}
-        else:
-            with loaded:
-                arrays = dict(loaded)
+        with open(path, "rb") as file:
+            arrays = load_arrays(file)
     except UNREADABLE as error:
         raise UserError(f"cannot read {path} as arrays of numbers: {first_line(error)}") from None
     if {"x_train", "x_test"} <= set(arrays):
@@ -56,6 +53,11 @@ def _checked(path, images, channels):
 
 def array_dataset(config, name, train, test):
     """Split arrays. Images of one small size are used whole, larger or odd-sized ones in patches."""
+    if test is not None and (not len(test) or test.shape[1:] != train.shape[1:]):
+        raise UserError(
+            f"expected test images in {name} of the training images' size {train.shape[1:]}, "
+            f"got {len(test)} of {test.shape[1:]}"
+        )
     sha256 = hashlib.sha256()
     for images in (train,) if test is None else (train, test):
         sha256.update(repr((images.shape, images.dtype.str)).encode())

@@ -1,6 +1,9 @@
 """TrainConfig: everything that a training run follows from, with every default; the two recipes."""
 
 import dataclasses
+import numbers
+import types
+import typing
 from dataclasses import dataclass
 
 from keras_dae.errors import UserError
@@ -61,10 +64,16 @@ class TrainConfig:
     seed: int = 0
 
     def __post_init__(self):
+        for field in dataclasses.fields(self):
+            if not _is_a(getattr(self, field.name), field.type):
+                raise UserError(
+                    f"expected {field.name} to be {getattr(field.type, '__name__', field.type)}, "
+                    f"got {getattr(self, field.name)!r}"
+                )
         try:
             noise, factors = check_noise(self.noise, self.noise_factor)
-        except ValueError as error:
-            raise UserError(str(error)) from None
+        except (ValueError, TypeError) as error:
+            raise UserError(f"noise or noise_factor: {error}" if isinstance(error, TypeError) else str(error)) from None
         object.__setattr__(self, "noise", noise)
         object.__setattr__(self, "noise_factor", factors)
         for name, expected, holds in (
@@ -120,6 +129,16 @@ class TrainConfig:
         """Return the names of fields in which what is computed differs."""
         return [f.name for f in dataclasses.fields(self)
                 if f.name not in PLACES and getattr(self, f.name) != getattr(other, f.name)]  # fmt: skip
+
+
+def _is_a(value, kind):
+    """Return whether a value is of a field's type; tuples are left to `check_noise`."""
+    kinds = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+    if typing.get_origin(kind) is tuple:
+        return True
+    if isinstance(value, bool):
+        return bool in kinds
+    return isinstance(value, tuple({int: numbers.Integral, float: numbers.Real}.get(kind, kind) for kind in kinds))
 
 
 def _none_or(value, holds):

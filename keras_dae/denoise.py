@@ -1,6 +1,7 @@
 """Denoise images with an exported network: `python -m keras_dae.denoise`. onnxruntime alone, no TensorFlow."""
 
 import argparse
+import hashlib
 import sys
 import warnings
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 
 from keras_dae import errors
 from keras_dae.errors import UserError, first_line
+from keras_dae.files import read_json
 
 MULTIPLE, SMALLEST = 4, 20  # pixels: sizes that the network gives back as they are
 HALO = 24  # pixels around a tile; the network sees at most 22 to each side, and tiles lie on multiples of 4
@@ -33,18 +35,31 @@ def load_denoiser(path, threads=None):
         raise UserError(
             f"expected a run folder with model.onnx, or a .onnx file; got {path}; python -m export makes one"
         )
+    _check_proven(file)
     try:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or 0
         session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
-        noisy = [(value.name, value.shape[-1]) for value in session.get_inputs()]
-        denoised = [(value.name, value.shape[-1]) for value in session.get_outputs()]
+        noisy = [(value.name, (value.shape or [None])[-1]) for value in session.get_inputs()]
+        denoised = [(value.name, (value.shape or [None])[-1]) for value in session.get_outputs()]
     except Exception as error:  # noqa: BLE001 - onnxruntime raises classes of its own, without a common base
         raise UserError(f"cannot load {file}: {first_line(error)}") from None
-    channels = noisy[0][1]
+    channels = noisy[0][1] if noisy else None
     if noisy != [("noisy", channels)] or denoised != [("denoised", channels)] or channels not in (1, 3):
         raise UserError(f"expected {file} to take `noisy` and give `denoised`, got {noisy} and {denoised}")
     return Denoiser(session, channels)
+
+
+def _check_proven(file):
+    """Raise `UserError` when a run's file is not the one that was proven; files without a proof pass."""
+    proof = file.with_name("parity.json")
+    if not proof.is_file():
+        return
+    for entry in read_json(proof).values():
+        if not isinstance(entry, dict) or entry.get("file") != file.name:
+            continue
+        if entry.get("sha256") != hashlib.sha256(file.read_bytes()).hexdigest():
+            raise UserError(f"{file} is damaged, or not the file that was proven; python -m export makes it anew")
 
 
 class Denoiser:

@@ -4,14 +4,21 @@ import contextlib
 import json
 import os
 import shutil
+import struct
+import tokenize
 import zipfile
 import zlib
 from pathlib import Path
 
 from keras_dae.errors import UserError
 
-# What NumPy, zip and gzip raise on a file that is missing, cut or of another kind.
-UNREADABLE = (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error)
+# What NumPy, zip and gzip raise on a file that is missing, cut, of another kind, or larger than memory.
+UNREADABLE = (
+    *(OSError, EOFError, KeyError, ValueError, TypeError, OverflowError, SyntaxError),
+    *(MemoryError, NotImplementedError, RuntimeError, struct.error),
+    *(tokenize.TokenError, zipfile.BadZipFile, zlib.error),
+)
+BOMB_BYTES, BOMB_RATIO = 2**28, 200  # images and weights never shrink so much; hostile archives do
 
 
 @contextlib.contextmanager
@@ -52,18 +59,48 @@ def sync(path):
 def write_json(path, value):
     """Write `value` as indented JSON, whole or not at all. Raises `UserError` when it cannot be written."""
     with whole_file(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(value, indent=2, allow_nan=False, ensure_ascii=True) + "\n", encoding="utf-8")
 
 
 def read_json(path):
     """Return the object in a JSON file. Raises `UserError` when it is missing, cut or not a JSON object."""
     try:
         value = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"cannot read {path}: {error}") from None
     if not isinstance(value, dict):
         raise UserError(f"expected a JSON object in {path}, got {type(value).__name__}")
     return value
+
+
+@contextlib.contextmanager
+def expecting(path):
+    """Turn what a block trips over in the content of a JSON file into a `UserError` that names the file."""
+    try:
+        yield
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
+        raise UserError(f"expected {path} as this package writes it, got another content: {error!r}") from None
+
+
+def check_archive(file):
+    """Check a zip archive before anything of it is used: that it is no bomb, then all checksums.
+
+    Args:
+        file: path or binary file.
+
+    Raises:
+        ValueError: a member that would grow out of proportion, or whose content is not what was written.
+        OSError, zipfile.BadZipFile, …: see UNREADABLE.
+    """
+    with zipfile.ZipFile(file) as archive:
+        for member in archive.infolist():
+            if member.file_size > max(BOMB_BYTES, BOMB_RATIO * member.compress_size):
+                raise ValueError(
+                    f"{member.filename} would grow from {member.compress_size:,} to {member.file_size:,} bytes: "
+                    "refused as a decompression bomb"
+                )
+        if damaged := archive.testzip():
+            raise ValueError(f"{damaged} is damaged: its checksum is wrong")
 
 
 def put_folder_in_place(finished, target):

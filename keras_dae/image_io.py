@@ -7,11 +7,13 @@ import numpy as np
 from PIL import Image, ImageSequence, UnidentifiedImageError
 
 from keras_dae import image_files
+from keras_dae.npy import MAGIC, load_arrays
 
 SUFFIXES = (*image_files.SUFFIXES, ".npy", ".npz")
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
 KEPT = ("icc_profile", "dpi")  # of what Pillow reads beside the pixels
 JPEG_QUALITY = 95
+MOST_PIXELS = 2**31  # in all pages of a file; of a single page Pillow refuses more than 179 million
 
 
 class Page(NamedTuple):
@@ -34,13 +36,12 @@ def decode(content):
     Raises:
         OSError, ValueError: there is no image, or one of a kind that is not supported.
     """
-    if content[:6] == b"\x93NUMPY":
-        return "npy", [Page(np.load(io.BytesIO(content), allow_pickle=False))]
-    if content[:2] == b"PK":
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            if not arrays.files:
-                raise ValueError("expected images, got an .npz without arrays")
-            return "npz", [Page(arrays[name], name) for name in arrays.files]
+    if content.startswith((MAGIC, b"PK")):
+        arrays = load_arrays(io.BytesIO(content))
+        if not arrays:
+            raise ValueError("expected images, got an .npz without arrays")
+        kind = "npy" if content.startswith(MAGIC) else "npz"
+        return kind, [Page(array, name) for name, array in arrays.items()]
     try:
         opened = Image.open(io.BytesIO(content))
     except UnidentifiedImageError:
@@ -48,7 +49,13 @@ def decode(content):
     with opened as image:
         if image.format not in FORMATS:
             raise ValueError(f"expected {', '.join(FORMATS)}, .npy or .npz, got {image.format}")
-        return image.format, [Page(_pixels(page), page.mode, _extras(page)) for page in ImageSequence.Iterator(image)]
+        pages, size = [], 0
+        for page in ImageSequence.Iterator(image):
+            size += page.width * page.height
+            if size > MOST_PIXELS:
+                raise ValueError(f"expected at most {MOST_PIXELS:,} pixels in all pages, got more")
+            pages.append(Page(_pixels(page), page.mode, _extras(page)))
+        return image.format, pages
 
 
 def encode(kind, pages):

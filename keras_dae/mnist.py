@@ -11,6 +11,7 @@ import numpy as np
 
 from keras_dae.errors import UserError, first_line
 from keras_dae.files import UNREADABLE
+from keras_dae.npy import load_arrays
 
 BASE_URL = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/"
 CONNECT_SECONDS, READ_SECONDS = 15, 60
@@ -122,8 +123,8 @@ def _idx_file(folder, part):
 
 def _read_npz(path, part):
     key = "x_train" if part == "train" else "x_test"
-    with np.load(path, allow_pickle=False) as arrays:
-        images = arrays[key]
+    with open(path, "rb") as file:
+        images = load_arrays(file)[key]
     if images.shape != SHAPES[part] or images.dtype != np.uint8:
         raise ValueError(f"expected {key} uint8 {SHAPES[part]}, got {images.dtype} {images.shape}")
     return images

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from keras_dae.errors import printable
 from keras_dae.evaluation_text import level_name, noise_name, remarks
-from keras_dae.files import read_json, whole_file
+from keras_dae.files import expecting, read_json, whole_file
 
 WHAT = """\
 # {title}
@@ -107,6 +107,13 @@ def write_model_card(run):
     run = Path(run)
     if not (run / "metrics.json").is_file():
         return
+    with expecting(f"the JSON files in {run}"):
+        text = _text(run)
+    with whole_file(run / "README.md") as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _text(run):
     about, metrics = read_json(run / "config.json"), read_json(run / "metrics.json")
     config, dataset = about["config"], about["dataset"] | {"name": printable(about["dataset"]["name"])}
     fell_back = config["dataset"] == "auto" and dataset["name"] == "digits" and config["noisy_dir"] is None
@@ -136,8 +143,7 @@ def write_model_card(run):
         )
     if (run / "parity.json").is_file():
         text += EXPORTED + "".join(_parity_rows(read_json(run / "parity.json")))
-    with whole_file(run / "README.md") as temporary:
-        temporary.write_text(text + USED.format(**values), encoding="utf-8")
+    return text + USED.format(**values)
 
 
 def _psnr_table(evaluation):

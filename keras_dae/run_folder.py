@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from keras_dae import __version__, errors
 from keras_dae.config import TrainConfig
 from keras_dae.errors import UserError
-from keras_dae.files import read_json, write_json
+from keras_dae.files import expecting, read_json, write_json
 
 FORMAT = 1  # of config.json and the run folder
 
@@ -58,8 +58,9 @@ def begin(partial, config, dataset, overwrite):
     try:
         if (partial / "config.json").exists():
             before = read_json(partial / "config.json")
-            changed = TrainConfig.from_dict(before["config"]).differences(config)
-            changed += ["the images"] * (before["dataset"]["sha256"] != dataset.sha256)
+            with expecting(partial / "config.json"):
+                changed = TrainConfig.from_dict(before["config"]).differences(config)
+                changed += ["the images"] * (before["dataset"]["sha256"] != dataset.sha256)
             if not changed:
                 _keep_only(partial, ("config.json", "checkpoint"))
                 return
@@ -117,6 +118,11 @@ def describe(config, dataset):
 def load_config(path, **overrides):
     """Return the `TrainConfig` in a run's config.json, some fields replaced. Raises `UserError` if it holds none."""
     about = read_json(path)
+    if isinstance(about.get("format"), int) and about["format"] > FORMAT:
+        raise UserError(
+            f"{path} has format {about['format']}, of a newer keras_dae; this one knows formats up to {FORMAT}: "
+            "pip install --upgrade keras_dae"
+        )
     if about.get("format") != FORMAT or not isinstance(about.get("config"), dict):
         raise UserError(f"expected {path} to hold a training's config in format {FORMAT}, got {about.get('format')}")
     return TrainConfig.from_dict({**about["config"], **overrides})

@@ -18,7 +18,7 @@ import numpy as np
 
 from keras_dae import errors
 from keras_dae.errors import UserError, first_line
-from keras_dae.files import put_folder_in_place, whole_file, write_json
+from keras_dae.files import UNREADABLE, check_archive, put_folder_in_place, whole_file, write_json
 
 MODULES = ("encoder.0", "encoder.2", "encoder.4", "decoder.0", "decoder.2", "decoder.4")
 CHANNELS = (16, 32, 64, 32, 16)  # between the image and the image
@@ -65,21 +65,23 @@ def _read_safetensors(path):
 
     try:
         return load_file(path)
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+    except (SafetensorError, *UNREADABLE) as error:
         raise UserError(f"cannot read {path} as safetensors: {error}") from None
 
 
 def _read_torch(path):
     torch = _torch(path)
     try:
+        if zipfile.is_zipfile(path):  # PyTorch does not check its checksums
+            check_archive(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
         return {key: tensor.numpy() for key, tensor in state.items()}
-    except (pickle.UnpicklingError, AttributeError, TypeError) as error:
+    except (pickle.UnpicklingError, AttributeError, TypeError, ImportError) as error:
         raise UserError(
             f"{path} is not a plain state_dict, and nothing else is loaded, since it could run code; save it with "
             f"torch.save(model.state_dict(), ...): {first_line(error)}"
         ) from None
-    except (OSError, EOFError, RuntimeError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (*UNREADABLE, IndexError, AssertionError) as error:
         raise UserError(f"cannot read {path} as PyTorch weights: {first_line(error)}") from None
 
 

@@ -209,7 +209,13 @@ def test_stopping_stops_all_processes(model, tmp_path):
     for index in range(40):
         np.save(tmp_path / f"{index}.npy", np.zeros((1000, 1100), np.uint8))
     command = [sys.executable, "-m", "keras_dae.denoise", tmp_path, "--model", model, "--output-dir", tmp_path / "out"]
-    process = subprocess.Popen([*map(str, command), "--processes", "2"], cwd=Path(__file__).parent.parent, stderr=-1)
+    process = subprocess.Popen(
+        [*map(str, command), "--processes", "2"],
+        cwd=Path(__file__).parent.parent,
+        stderr=subprocess.PIPE,
+        # A shell that starts the tests in the background has its children ignore SIGINT.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     deadline = time.monotonic() + 60
     while not (tmp_path / "out").exists() and time.monotonic() < deadline:
         time.sleep(0.02)

@@ -1,0 +1,266 @@
+"""Damaged and hostile files: each ends in one clear line or is skipped by name; never a traceback or a wrong result."""
+
+import contextlib
+import hashlib
+import json
+import shutil
+import tracemalloc
+import zipfile
+
+import damaged
+import numpy as np
+import pytest
+from conftest import assert_user_error
+from PIL import Image
+
+from export.run import export_run
+from keras_dae import mnist
+from keras_dae.config import TrainConfig
+from keras_dae.data import load_dataset
+from keras_dae.denoise import load_denoiser
+from keras_dae.denoise import main as denoise
+from keras_dae.errors import UserError
+from keras_dae.evaluate import evaluate
+from keras_dae.image_files import read_image
+from keras_dae.mnist import load_mnist
+from keras_dae.model import build_autoencoder
+from keras_dae.model_card import write_model_card
+from keras_dae.model_file import load_model, save_model
+from keras_dae.run_folder import load_config
+from keras_dae.torch_weights import load_state_dict, save_state_dict, to_state_dict
+from keras_dae.train import train_and_evaluate
+
+LEAST = 300  # damaged files in all, without the JSON ones
+
+
+@pytest.fixture(scope="module")
+def run(digits_npz, tmp_path_factory):
+    """A finished, exported run."""
+    config = TrainConfig(dataset=str(digits_npz), epochs=1, batch_size=16)
+    run = train_and_evaluate(config, tmp_path_factory.mktemp("damaged") / "run")
+    export_run(run, formats=("onnx",))
+    return run
+
+
+@contextlib.contextmanager
+def naming(what, pass_on=False):
+    """Say of which file an unexpected error is. What is expected is swallowed, unless it is to be passed on."""
+    try:
+        yield
+    except UserError:
+        if pass_on:
+            raise
+    except Exception as error:
+        raise AssertionError(f"{what}: {error!r}") from error
+
+
+def write(folder, index, ending, content):
+    path = folder / f"{index}{ending}"
+    path.write_bytes(content)
+    return path
+
+
+def test_corpus_is_large(run):
+    count = sum(1 for _ in (*damaged.arrays_files(), *damaged.image_files(), *damaged.idx_files((40, 28, 28))))
+    count += 4 * (damaged.MUTATIONS + len(list(damaged.common())))  # .keras, .onnx, .pt and .safetensors
+    assert count >= LEAST
+
+
+def test_arrays(tmp_path):
+    used = 0
+    for index, (ending, what, content) in enumerate(damaged.arrays_files()):
+        path = write(tmp_path, index, ending, content)
+        with naming(f"{what}{ending}"):
+            dataset = load_dataset(TrainConfig(dataset=str(path)))
+            used += 1
+            assert dataset.test.clean.shape[1:] == dataset.validation.clean.shape[1:]
+            for images in (dataset.validation.clean, dataset.test.clean):
+                assert images.shape[0] >= 1
+                assert min(images.shape[1:3]) >= 20
+                assert images.dtype == np.uint8 or (images.min() >= 0 and images.max() <= 1)
+    assert used < 0.2 * index  # a flipped pixel of a .npy cannot be told from another pixel
+
+
+def test_images(run, tmp_path, capsys):
+    noisy = tmp_path / "noisy"
+    noisy.mkdir()
+    for index, (ending, what, content) in enumerate((*damaged.image_files(), *damaged.arrays_files())):
+        path = write(noisy, index, ending, content)
+        with naming(what), contextlib.suppress(OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+            assert read_image(path, 1).shape[2] == 1
+    Image.new("L", (30, 20), 100).save(noisy / "good.png")
+    assert denoise([str(noisy), "--model", str(run), "--output-dir", str(tmp_path / "out")]) == 1
+    error = capsys.readouterr().err
+    assert "Traceback" not in error
+    assert (tmp_path / "out/good.png").is_file()
+    made = {path.name for path in (tmp_path / "out").iterdir()}
+    for path in noisy.iterdir():
+        assert (path.name in made) != (f"{path}: " in error), path
+    assert len(made) < 0.3 * index
+
+
+def test_names_and_links(run, tmp_path, capsys):
+    noisy = tmp_path / "noisy"
+    noisy.mkdir()
+    good = tmp_path / "good.png"
+    Image.new("L", (30, 20), 100).save(good)
+    names = [
+        b"line\nbreak.png",
+        b"\xff\xfe.png",
+        b"\x1b[31mred.png",
+        "ü ∂.png".encode(),
+        b"-.png",
+        b"a" * 251 + b".png",
+    ]
+    for name in names:
+        (noisy / name.decode("utf-8", "surrogateescape")).write_bytes(good.read_bytes())
+    (noisy / "loop").symlink_to(noisy)
+    (noisy / "self.png").symlink_to("self.png")
+    (noisy / "gone.png").symlink_to("nowhere.png")
+    (noisy / "folder.png").mkdir()
+    status = denoise([str(noisy), "--model", str(run), "--output-dir", str(tmp_path / "out")])
+    error = capsys.readouterr().err
+    assert status == 1
+    assert "3 of 8 files" in error  # the loop, the missing, and the name that has no room for a temporary one
+    assert "\x1b" not in error
+    made = {path.name.encode("utf-8", "surrogateescape") for path in (tmp_path / "out").iterdir()}
+    assert made == set(names[:-1])
+
+
+def test_idx(tmp_path, monkeypatch):
+    shapes = {"train": (40, 28, 28), "t10k": (8, 28, 28)}
+    monkeypatch.setattr(mnist, "SHAPES", shapes)
+    files = {}
+    for part, shape in shapes.items():
+        content = np.random.default_rng(3).integers(0, 256, shape, np.uint8).tobytes()
+        files[part] = damaged.idx(shape, content)
+        monkeypatch.setitem(mnist.SOURCES["mnist"].checks, part, hashlib.sha256(files[part]).hexdigest())
+        (tmp_path / f"{part}-images-idx3-ubyte").write_bytes(files[part])
+    sound = load_mnist("mnist", tmp_path)[0]
+    (tmp_path / "train-images-idx3-ubyte").unlink()
+    for ending, what, content in damaged.idx_files(shapes["train"]):
+        path = tmp_path / f"train-images-idx3-ubyte{ending}"
+        path.write_bytes(content)
+        with naming(what):  # only a part of gzip's header that nobody reads may differ
+            assert np.array_equal(load_mnist("mnist", tmp_path)[0], sound)
+            assert ending == ".gz"
+        path.unlink()
+
+
+@pytest.mark.parametrize("ending", [".keras", ".onnx", ".pt", ".safetensors"])
+def test_models(run, tmp_path, ending):
+    if ending == ".pt":
+        pytest.importorskip("torch", reason="torch is not installed")
+    model = load_model(run / "model.keras")
+    if ending in (".pt", ".safetensors"):
+        save_state_dict(to_state_dict(model), tmp_path / f"sound{ending}")
+        sound = (tmp_path / f"sound{ending}").read_bytes()
+    else:
+        sound = (run / f"model{ending}").read_bytes()
+    read = {".keras": load_model, ".onnx": load_denoiser, ".pt": load_state_dict, ".safetensors": load_state_dict}[
+        ending
+    ]
+    expected = weights(read(write(tmp_path, "as it was", ending, sound)))
+    for what, content in [*damaged.common(), *damaged.mutations(sound, 6)]:
+        with naming(what):
+            found = weights(read(write(tmp_path, "damaged", ending, content)))
+            if ending in (".keras", ".pt"):  # have checksums; what nobody reads may differ
+                assert all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+def weights(loaded):
+    if isinstance(loaded, dict):
+        return list(loaded.values())
+    return loaded.get_weights() if hasattr(loaded, "get_weights") else []
+
+
+def test_damaged_onnx_of_a_run(run, tmp_path):
+    """Here, too, every bit counts: the proof holds a checksum."""
+    folder = tmp_path / "run"
+    shutil.copytree(run, folder)
+    load_denoiser(folder)
+    for what, content in damaged.mutations((run / "model.onnx").read_bytes(), 7):
+        (folder / "model.onnx").write_bytes(content)
+        with pytest.raises(UserError, match="damaged"), naming(what, pass_on=True):
+            load_denoiser(folder)
+
+
+def test_hostile_keras_file_is_not_built(tmp_path):
+    save_model(build_autoencoder(), tmp_path / "sound.keras")
+    with zipfile.ZipFile(tmp_path / "sound.keras") as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    config = members["config.json"].decode()
+    for old, new in (
+        ('"class_name": "Conv2D"', '"class_name": "Lambda"'),
+        ('"module": "keras.layers"', '"module": "os"'),
+        ('"class_name": "Flip"', '"class_name": "TorchModuleWrapper"'),
+        ('"activation": "relu"', '"activation": {"class_name": "function", "config": "system", "module": "os"}'),
+    ):
+        assert old in config
+        content = damaged.zip_of({**members, "config.json": config.replace(old, new, 1).encode()})
+        (tmp_path / "hostile.keras").write_bytes(content)
+        with pytest.raises(UserError, match="could run code"):
+            load_model(tmp_path / "hostile.keras")
+
+
+def test_bombs_cost_no_memory(tmp_path):
+    bomb = next(content for ending, what, content in damaged.arrays_files() if what == "a bomb")
+    assert len(bomb) < 2**20
+    path = write(tmp_path, "bomb", ".npz", bomb)
+    tracemalloc.start()
+    with pytest.raises(UserError, match="decompression bomb"):
+        load_dataset(TrainConfig(dataset=str(path)))
+    with pytest.raises(UserError, match="decompression bomb"):
+        load_model(path)
+    with pytest.raises((OSError, Image.DecompressionBombError)):
+        read_image(write(tmp_path, "bomb", ".png", damaged.png_of_size(60_000, 60_000)), 1)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10 * 2**20
+
+
+@pytest.mark.parametrize("name", ["config.json", "metrics.json", "parity.json", "evaluation/evaluation.json"])
+def test_json(run, tmp_path, name):
+    folder = tmp_path / "run"
+    shutil.copytree(run, folder)
+    if not (folder / name).exists():
+        evaluate([folder])
+    for what, content in damaged.json_files((folder / name).read_bytes(), 8):
+        (folder / name).write_bytes(content)
+        for read in (load_config, write_model_card, load_denoiser):
+            with naming(f"{name} {what}, {read.__name__}"):
+                read(folder / "config.json" if read is load_config else folder)
+
+
+def test_command_lines_say_it_in_one_line(run, tmp_path, capsys):
+    """Of each kind one through the command itself."""
+    from export.__main__ import main as export
+    from keras_dae.evaluate import main as evaluate_main
+    from keras_dae.torch_weights import main as torch_weights
+    from keras_dae.train import main as train
+
+    (tmp_path / "bad\nname.npz").write_bytes(b"PK bad")
+    bad = tmp_path / "bad"
+    shutil.copytree(run, bad)
+    (bad / "model.keras").write_bytes(b"bad")
+    (bad / "config.json").write_text(json.dumps({"format": 2, "config": {}}))
+    out = ["--output-dir", str(tmp_path / "out")]
+    for main, arguments, expected in (
+        (
+            train,
+            ["--dataset", str(tmp_path / "bad\nname.npz"), "--output-dir", str(tmp_path / "out")],
+            "bad\\nname.npz",
+        ),
+        (export, [str(bad)], "cannot load"),
+        (export, [str(bad), "--check"], "cannot load"),
+        (evaluate_main, [str(bad)], "newer keras_dae"),
+        (train, ["--config", str(bad / "config.json")], "pip install --upgrade"),
+        (torch_weights, ["import", str(bad / "model.keras"), *out], "expected"),
+        (
+            denoise,
+            [str(tmp_path), "--model", str(bad / "model.keras"), "--output-dir", str(tmp_path / "o")],
+            "cannot load",
+        ),
+    ):
+        assert_user_error(main(arguments), capsys.readouterr().err, expected)
+    assert not (tmp_path / "out").exists()
