@@ -1,5 +1,6 @@
 """The run folder's beginning: its name, its config.json, and whether it may be written at all."""
 
+import os
 import shutil
 import sys
 from importlib.metadata import PackageNotFoundError, version
@@ -21,28 +22,27 @@ def default_name(config, dataset):
 
 def check_target(run, overwrite):
     """Raise `UserError` when `run` is there and may not be replaced."""
-    if not run.exists() or (run.is_dir() and not any(run.iterdir())):
-        return
+    try:
+        if not run.exists() or (run.is_dir() and not any(run.iterdir())):
+            return
+    except OSError as error:
+        raise UserError(f"cannot write {run}: {error.strerror}") from None
     if not (run / "config.json").is_file():
         raise UserError(f"expected --output-dir to be a new folder or a run, got {run}, which is something else")
     if not overwrite:
         raise UserError(f"{run} holds a finished run; give --overwrite to replace it, or another --output-dir")
 
 
-def finish(run, config):
-    """Return whether `run` is this training, killed when all but its last step was done; do that step then.
-
-    What only resuming needs goes last: until the run stands, everything could still be asked for again.
-    """
-    leftover = run / "checkpoint"
-    if not leftover.is_dir() or load_config(run / "config.json").differences(config):
-        return False
-    remove_checkpoints(run)
-    return True
+def lacks_last_step(run, config):
+    """Return whether `run` is this training, killed when all but `remove_checkpoints` was done."""
+    return os.path.isdir(run / "checkpoint") and not load_config(run / "config.json").differences(config)
 
 
 def remove_checkpoints(run):
-    """Remove what is needed to go on with a training. Raises `UserError` when it cannot be removed."""
+    """Remove what only going on with a training needs. Raises `UserError` when it cannot be removed.
+
+    The last step of all: until the run stands, everything could still be asked for again.
+    """
     try:
         shutil.rmtree(run / "checkpoint")
     except OSError as error:

@@ -13,7 +13,7 @@ from keras_dae.data import NAMES, load_dataset
 from keras_dae.errors import UserError
 from keras_dae.files import locked, put_folder_in_place, remove_old
 from keras_dae.names import INITIALIZATIONS, NOISES, SCHEDULES
-from keras_dae.run_folder import begin, check_target, default_name, finish, load_config, remove_checkpoints
+from keras_dae.run_folder import begin, check_target, default_name, lacks_last_step, load_config, remove_checkpoints
 
 
 def train_and_evaluate(config, output_dir=None, overwrite=False, tensorboard=None, export=False):
@@ -34,15 +34,16 @@ def train_and_evaluate(config, output_dir=None, overwrite=False, tensorboard=Non
     """
     if tensorboard and importlib.util.find_spec("tensorboard") is None:
         raise UserError("--tensorboard needs TensorBoard: pip install 'keras_dae[tensorboard]'")
-    if output_dir is not None and not finish(Path(output_dir), config):
+    if output_dir is not None and not lacks_last_step(Path(output_dir), config):
         check_target(Path(output_dir), overwrite)
     dataset = load_dataset(config)
     run = Path(output_dir) if output_dir is not None else Path("saved_models", default_name(config, dataset))
     with locked(run):
         remove_old(run)
-        if not finish(run, config):
+        if not lacks_last_step(run, config):
             check_target(run, overwrite)
             _train(run, config, dataset, overwrite, tensorboard, export)
+        remove_checkpoints(run)
     return run
 
 
@@ -67,8 +68,8 @@ def _train(run, config, dataset, overwrite, tensorboard, export):
         except ParityError as error:
             failure = error  # costs the exports, not the training
     put_folder_in_place(partial, run)
-    remove_checkpoints(run)
     if failure:
+        remove_checkpoints(run)
         raise ParityError(f"{run} is finished but for its exports: {failure}")
 
 

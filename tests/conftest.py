@@ -1,5 +1,7 @@
 """What several tests share."""
 
+import csv
+import json
 import os
 import subprocess
 import sys
@@ -74,3 +76,25 @@ def assert_user_error(status, stderr, *expected):
     (line,) = [line for line in stderr.splitlines() if line.startswith("error: ")]
     for part in expected:
         assert str(part) in line
+
+
+def weights(run):
+    """Return the weights of a run's model."""
+    import keras
+
+    return keras.models.load_model(run / "model.keras").get_weights()
+
+
+def assert_same_run(first, second):
+    """Check that two runs are the same but for times."""
+    assert all(np.array_equal(a, b) for a, b in zip(weights(first), weights(second)))
+
+    def untimed(run):
+        metrics = json.loads((run / "metrics.json").read_text())
+        del metrics["training_seconds"]
+        with open(run / "history.csv") as file:
+            rows = [dict(row, seconds="", images_per_second="") for row in csv.DictReader(file)]
+        return metrics, rows
+
+    assert untimed(first) == untimed(second)
+    assert (first / "samples.png").read_bytes() == (second / "samples.png").read_bytes()

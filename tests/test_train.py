@@ -10,7 +10,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from conftest import assert_user_error, run_module
+from conftest import assert_same_run, assert_user_error, run_module, weights
 from PIL import Image
 
 from keras_dae import fit as fit_module
@@ -29,25 +29,6 @@ FILES = {"config.json", "history.csv", "loss.png", "metrics.json", "model.keras"
 def tiny(digits_npz):
     """A config that trains in a second."""
     return TrainConfig(dataset=str(digits_npz), epochs=2, batch_size=16, initialization="he")
-
-
-def weights(run):
-    return keras.models.load_model(run / "model.keras").get_weights()
-
-
-def assert_same_run(first, second):
-    """Check that two runs are the same but for times."""
-    assert all(np.array_equal(a, b) for a, b in zip(weights(first), weights(second)))
-
-    def untimed(run):
-        metrics = json.loads((run / "metrics.json").read_text())
-        del metrics["training_seconds"]
-        with open(run / "history.csv") as file:
-            rows = [dict(row, seconds="", images_per_second="") for row in csv.DictReader(file)]
-        return metrics, rows
-
-    assert untimed(first) == untimed(second)
-    assert (first / "samples.png").read_bytes() == (second / "samples.png").read_bytes()
 
 
 def test_run_folder(tiny, tmp_path, digits):

@@ -5,11 +5,11 @@
 when the child has ended, `{"status", "output"}`, the status being negative after a signal.
 """
 
-import contextlib
 import importlib
 import json
 import os
 import resource
+import signal
 import subprocess
 import sys
 import threading
@@ -79,17 +79,20 @@ class Zygote:
             env=environment,
         )
 
-    def run(self, module, *arguments, limit=None, kill_after=None, signal=9):
-        """Return `(status, output)`; `limit` is of the bytes in a file, `kill_after` seconds until `signal`."""
+    def run(self, module, *arguments, limit=None, kill_after=None, kill_when=None):
+        """Return `(status, output)`, the process being killed after some seconds, or as soon as `kill_when()` is true.
+
+        `limit` is of the bytes in any file that it writes.
+        """
         job = {"module": module, "arguments": [*map(str, arguments)], "limit": limit}
         self.process.stdin.write(json.dumps(job) + "\n")
         self.process.stdin.flush()
         child = int(self.process.stdout.readline())
-        killer = threading.Timer(kill_after or 0, send, (child, signal))
-        if kill_after is not None:
-            killer.start()
+        ended = threading.Event()
+        if kill_after is not None or kill_when is not None:
+            threading.Thread(target=kill, args=(child, ended, kill_after, kill_when)).start()
         done = json.loads(self.process.stdout.readline())
-        killer.cancel()
+        ended.set()
         return done["status"], done["output"]
 
     def close(self):
@@ -99,10 +102,14 @@ class Zygote:
         self.process.stdout.close()
 
 
-def send(process, signal):
-    """Send a signal to a process, which may have ended."""
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(process, signal)
+def kill(process, ended, after, when):
+    """Send SIGKILL to a process after some seconds, or when a condition holds, unless it has ended."""
+    if after is not None:
+        ended.wait(after)
+    while when is not None and not when() and not ended.wait(0.002):
+        pass
+    if not ended.is_set():
+        os.kill(process, signal.SIGKILL)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,311 @@
+"""What a machine can do to a running command: kill it, fill its disk, take its rights, run it twice."""
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import assert_same_run, assert_user_error, run_module
+from PIL import Image
+from zygote import Zygote
+
+from keras_dae.files import locked, put_folder_in_place, remove_old
+
+ROOT = Path(__file__).parent.parent
+KILLS = 25
+EPOCHS = 8
+
+
+@pytest.fixture(scope="module")
+def zygote():
+    process = Zygote()
+    yield process
+    process.close()
+
+
+@pytest.fixture(scope="module")
+def command(digits_npz):
+    """Arguments of a short training."""
+    return ["--dataset", digits_npz, "--epochs", EPOCHS, "--batch-size", 16, "--early-stopping", EPOCHS, "--no-export"]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(zygote, command, tmp_path_factory):
+    """A run that nothing happened to, and the seconds that it took."""
+    run = tmp_path_factory.mktemp("undisturbed") / "run"
+    zygote.run("keras_dae.train", *command, "--output-dir", run.with_name("warm-up"))
+    start = time.perf_counter()
+    status, output = zygote.run("keras_dae.train", *command, "--output-dir", run)
+    assert status == 0, output
+    return run, time.perf_counter() - start
+
+
+def content(folder):
+    """Return relative path -> bytes of all files, but for locks."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock")
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+class TestKilled:
+    def test_at_random_moments(self, zygote, command, undisturbed, tmp_path):
+        whole, seconds = undisturbed
+        moments = random.Random(0)
+        kills = finished = 0
+        while kills < KILLS or not finished:
+            run = tmp_path / f"run{finished}"
+            kill_after = moments.uniform(0, seconds) if kills < KILLS else None
+            status, output = zygote.run("keras_dae.train", *command, "--output-dir", run, kill_after=kill_after)
+            assert status in (0, -9), output
+            kills += status == -9
+            if status == 0:
+                assert_same_run(whole, run)
+                assert content(run).keys() == content(whole).keys()
+                finished += 1
+
+    @pytest.fixture
+    def interrupted(self, zygote, command, tmp_path):
+        """The run that is to be, killed after three epochs or more."""
+        checkpoints = tmp_path / "run.partial" / "checkpoint"
+        run = tmp_path / "run"
+        status, _ = zygote.run(
+            "keras_dae.train", *command, "--output-dir", run, kill_when=(checkpoints / "epoch-0003").exists
+        )
+        assert status == -9
+        return run
+
+    @pytest.mark.parametrize("what", ["cut", "flip", "gone", "sums"])
+    def test_damaged_checkpoint(self, zygote, command, undisturbed, interrupted, what):
+        """As a disk leaves it after a power loss: the one before is used, and the end is the same."""
+        newest = sorted(interrupted.parent.glob("run.partial/checkpoint/epoch-*"))[-1]
+        state = newest / "state.safetensors"
+        data = state.read_bytes()
+        if what == "cut":
+            state.write_bytes(data[: len(data) // 2])
+        elif what == "flip":
+            state.write_bytes(data[:-1000] + bytes([data[-1000] ^ 1]) + data[-999:])
+        elif what == "gone":
+            state.unlink()
+        else:
+            (newest / "sha256.json").write_text("")
+        status, output = zygote.run("keras_dae.train", *command, "--output-dir", interrupted)
+        assert status == 0, output
+        assert f"{newest.name} is damaged" in output
+        assert "going on after epoch" in output
+        assert_same_run(undisturbed[0], interrupted)
+
+    def test_all_checkpoints_damaged(self, zygote, command, undisturbed, interrupted):
+        for state in interrupted.parent.glob("run.partial/checkpoint/epoch-*/state.safetensors"):
+            state.write_bytes(b"")
+        status, output = zygote.run("keras_dae.train", *command, "--output-dir", interrupted)
+        assert status == 0, output
+        assert output.count("is damaged") == 2
+        assert "going on after" not in output
+        assert_same_run(undisturbed[0], interrupted)
+
+    def test_in_the_last_step(self, zygote, command, undisturbed, tmp_path):
+        """Between the renaming of the run and the removal of its checkpoint: the same command does the rest."""
+        run = tmp_path / "run"
+        shutil.copytree(undisturbed[0], run)
+        (run / "checkpoint" / "epoch-0008").mkdir(parents=True)
+        status, output = zygote.run("keras_dae.train", *command, "--output-dir", run)
+        assert status == 0, output
+        assert content(run) == content(undisturbed[0])
+        status, output = zygote.run("keras_dae.train", *command, "--output-dir", run)
+        assert_user_error(status, output, "finished run")
+
+    def test_while_replacing_a_run(self, tmp_path):
+        """Between the two renamings, and before the old one is removed."""
+        (tmp_path / ".run.old").mkdir()
+        remove_old(tmp_path / "run")
+        assert (tmp_path / ".run.old").is_dir()  # the only one there is
+        (tmp_path / "new").mkdir()
+        put_folder_in_place(tmp_path / "new", tmp_path / "run")
+        remove_old(tmp_path / "run")
+        assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+    def test_export(self, zygote, undisturbed, tmp_path):
+        """While the SavedModel is being written: nothing is there; the next export leaves no trace of it."""
+        run = tmp_path / "run"
+        shutil.copytree(undisturbed[0], run)
+        arguments = ["export.__main__", run, "--formats", "saved_model", "onnx"]
+        status, _ = zygote.run(*arguments, kill_when=lambda: any(run.glob(".export-*/saved_model")))
+        assert status == -9
+        assert content(undisturbed[0]).items() <= content(run).items()
+        assert not {"saved_model", "model.onnx", "parity.json"} & {path.name for path in run.iterdir()}
+        status, output = zygote.run(*arguments)
+        assert status == 0, output
+        assert not list(run.glob(".*"))
+        assert (run / "saved_model/1").is_dir()
+
+    def test_not_ours_is_never_removed(self, command, zygote, tmp_path):
+        (tmp_path / "run.partial").mkdir()
+        (tmp_path / "run.partial/thesis.txt").write_text("years of work")
+        status, output = zygote.run("keras_dae.train", *command, "--output-dir", tmp_path / "run", "--overwrite")
+        assert_user_error(status, output, "something else")
+        assert (tmp_path / "run.partial/thesis.txt").is_file()
+
+
+class TestWriteFaults:
+    """The kernel refuses: files over a limit, a full disk, a folder without the right to write."""
+
+    @pytest.mark.parametrize("limit", [500, 100_000])
+    def test_no_room_while_training(self, zygote, command, undisturbed, tmp_path, limit):
+        run = tmp_path / "run"
+        status, output = zygote.run("keras_dae.train", *command, "--output-dir", run, limit=limit)
+        assert_user_error(status, output, "cannot write", "File too large")
+        assert not run.exists()
+        status, output = zygote.run("keras_dae.train", *command, "--output-dir", run)
+        assert status == 0, output
+        assert_same_run(undisturbed[0], run)
+        assert content(run).keys() == content(undisturbed[0]).keys()
+
+    @pytest.mark.parametrize("limit", [3000, 300_000])
+    def test_no_room_after_training(self, zygote, command, undisturbed, tmp_path, limit):
+        """Goes on from the last checkpoint of an otherwise finished training."""
+        run = tmp_path / "run"
+        last = tmp_path / "run.partial/checkpoint" / f"epoch-{EPOCHS:04}"
+        zygote.run("keras_dae.train", *command, "--output-dir", run, kill_when=last.exists)
+        assert last.is_dir()
+        status, output = zygote.run("keras_dae.train", *command, "--output-dir", run, limit=limit)
+        assert_user_error(status, output, "cannot write", "File too large")
+        assert not run.exists()
+        status, output = zygote.run("keras_dae.train", *command, "--output-dir", run)
+        assert status == 0, output
+        assert_same_run(undisturbed[0], run)
+
+    @pytest.mark.parametrize("limit", [1000, 300_000])
+    def test_no_room_for_an_export(self, zygote, undisturbed, tmp_path, limit):
+        run = tmp_path / "run"
+        shutil.copytree(undisturbed[0], run)
+        status, output = zygote.run("export.__main__", run, limit=limit)
+        assert_user_error(status, output, "cannot write into")
+        assert content(run) == content(undisturbed[0])
+
+    @pytest.fixture
+    def read_only(self, tmp_path):
+        """A folder that cannot be written into; as root, only where that right is given up."""
+        folder = tmp_path / "read_only"
+        folder.mkdir()
+        folder.chmod(0o555)
+        yield folder
+        folder.chmod(0o755)
+
+    def test_read_only_folder(self, command, read_only):
+        status, output = without_rights("keras_dae.train", *command, "--output-dir", read_only / "run")
+        assert_user_error(status, output, "cannot write into", "Permission denied")
+        assert not any(read_only.iterdir())
+
+    def test_rights_lost_midway(self, undisturbed, tmp_path):
+        run = tmp_path / "run"
+        shutil.copytree(undisturbed[0], run)
+        before = content(run)
+        run.chmod(0o555)
+        try:
+            status, output = without_rights("export", run)
+        finally:
+            run.chmod(0o755)
+        assert_user_error(status, output, "cannot write into", "Permission denied")
+        assert content(run) == before
+
+    def test_names(self, zygote, command, tmp_path):
+        (tmp_path / "file").write_text("")
+        for output_dir, expected in (
+            (tmp_path / ("a" * 300), "too long"),
+            (tmp_path / ("a" * 250), "too long"),  # with .partial
+            (tmp_path / "file", "something else"),
+            (tmp_path / "file" / "run", "file"),
+        ):
+            status, output = zygote.run("keras_dae.train", *command, "--output-dir", output_dir)
+            assert_user_error(status, output, expected)
+        assert (tmp_path / "file").read_text() == ""
+
+    def test_full_disk_while_denoising(self, undisturbed, zygote, tmp_path):
+        run = tmp_path / "run"
+        shutil.copytree(undisturbed[0], run)
+        assert zygote.run("export.__main__", run, "--formats", "onnx")[0] == 0
+        noisy = tmp_path / "noisy"
+        noisy.mkdir()
+        random_pixels = np.random.default_rng(0).integers(0, 256, (100, 100), np.uint8)
+        Image.fromarray(random_pixels[:20]).save(noisy / "small.png")
+        np.save(noisy / "large.npy", random_pixels)
+        arguments = [noisy, "--model", run, "--output-dir", tmp_path / "out"]
+        status, output = zygote.run("keras_dae.denoise", *arguments, limit=5000)
+        assert status == 1
+        assert "large.npy: cannot write" in output
+        assert [path.name for path in (tmp_path / "out").iterdir()] == ["small.png"]
+        assert zygote.run("keras_dae.denoise", *arguments)[0] == 0
+        assert len(list((tmp_path / "out").iterdir())) == 2
+
+
+def without_rights(*arguments):
+    """Run `python -m …` as a user for whom rights hold: root gives up its privilege to ignore them."""
+    if os.geteuid():
+        done = run_module(*arguments)
+    else:
+        capabilities = "-dac_override,-dac_read_search"
+        command = ["setpriv", "--bounding-set", capabilities, "--inh-caps", capabilities, sys.executable, "-m"]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        command += map(str, arguments)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    return done.returncode, done.stderr
+
+
+class TestTwoAtOnce:
+    def test_second_training_is_refused(self, zygote, command, tmp_path):
+        with locked(tmp_path / "run"):
+            status, output = zygote.run("keras_dae.train", *command, "--output-dir", tmp_path / "run")
+        assert_user_error(status, output, "another process is writing", tmp_path / "run")
+        assert not (tmp_path / "run.partial").exists()
+
+    def test_export_beside_a_training_is_refused(self, zygote, undisturbed):
+        with locked(undisturbed[0]):
+            status, output = zygote.run("export.__main__", undisturbed[0])
+        assert_user_error(status, output, "another process is writing")
+
+    def test_lock_dies_with_its_process(self, zygote, command, tmp_path):
+        run = tmp_path / "run"
+        status, _ = zygote.run(
+            "keras_dae.train", *command, "--output-dir", run, kill_when=(tmp_path / "run.partial/checkpoint").exists
+        )
+        assert status == -9
+        assert (tmp_path / ".run.lock").exists()
+        with locked(run):
+            pass
+
+    def test_reader_sees_whole_files_only(self, zygote, undisturbed, tmp_path):
+        """While an export writes into a run, all that stands there can be read."""
+        from keras_dae.denoise import load_denoiser
+
+        run = tmp_path / "run"
+        shutil.copytree(undisturbed[0], run)
+        stop, problems, seen = threading.Event(), [], set()
+
+        def read():
+            while not stop.is_set():
+                try:
+                    for name in ("config.json", "metrics.json", "parity.json"):
+                        if (run / name).exists():
+                            json.loads((run / name).read_text())
+                    if (run / "model.onnx").exists():
+                        load_denoiser(shutil.copy(run / "model.onnx", tmp_path / "copy.onnx"))
+                        seen.add("onnx")
+                    for version in run.glob("saved_model/*"):
+                        assert (version / "saved_model.pb").stat().st_size
+                        seen.add(version.name)
+                except Exception as error:  # noqa: BLE001 - told below
+                    problems.append(error)
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        assert zygote.run("export.__main__", run, "--formats", "saved_model", "onnx")[0] == 0
+        stop.set()
+        reader.join()
+        assert not problems
+        assert seen == {"onnx", "1"}
