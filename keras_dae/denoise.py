@@ -197,11 +197,9 @@ def main(argv=None):
         parser.error("expected --output-dir")
 
     def command():
-        from PIL import Image
-
         from keras_dae.denoise_files import denoise_files, denoise_pipe
 
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # at twice that size Pillow refuses
+        warnings.filterwarnings("ignore", module=r"PIL\.")  # of odd files; what cannot be read is named in the end
         if options.inputs == ["-"]:
             denoise_pipe(load_denoiser(options.model), sys.stdin.buffer, sys.stdout.buffer)
         else:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
 from keras_dae.denoise import TILE, check_image, load_denoiser
@@ -80,7 +79,7 @@ def denoise_files(inputs, model, output_dir, overwrite=False, processes=None):
 
 
 def _denoiser_of_parts(model):
-    warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # as in this command's own process
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # as in the command's own process
     return functools.partial(denoise_part, load_denoiser(model, threads=1))
 
 

@@ -27,8 +27,8 @@ def run(command, *args, **kwargs):
 
 
 def first_line(error):
-    """Return the first line of an exception's message, or its type where it has none."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    """Return the first line of an exception's message that says something, or its type where none does."""
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def printable(value):

@@ -1,11 +1,13 @@
 """The training itself: `model.fit`, resumable, the same bits for the same seed."""
 
+import contextlib
 import re
 import sys
 
 import keras
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.framework import ops as tensorflow_ops
 
 from keras_dae.callbacks import StopIfUseless, Throughput, check_useful
 from keras_dae.checkpoint import Checkpoint, EarlyStopping
@@ -52,16 +54,17 @@ def fit(config, dataset, checkpoint_dir, tensorboard=None):
         if tensorboard:
             callbacks.insert(1, keras.callbacks.TensorBoard(tensorboard, write_graph=False))
         try:
-            model.fit(
-                training_batches(dataset.train, config, first_epoch=done),
-                initial_epoch=done,
-                epochs=config.epochs,
-                steps_per_epoch=steps,
-                validation_data=tf.data.Dataset.from_tensor_slices((noisy, clean)).batch(VALIDATION_BATCH),
-                callbacks=callbacks,
-                shuffle=False,  # the pipeline does
-                verbose=1 if sys.stdout.isatty() else 2,
-            )
+            with _forgetting_gradients():
+                model.fit(
+                    training_batches(dataset.train, config, first_epoch=done),
+                    initial_epoch=done,
+                    epochs=config.epochs,
+                    steps_per_epoch=steps,
+                    validation_data=tf.data.Dataset.from_tensor_slices((noisy, clean)).batch(VALIDATION_BATCH),
+                    callbacks=callbacks,
+                    shuffle=False,  # the pipeline does
+                    verbose=1 if sys.stdout.isatty() else 2,
+                )
         except tf.errors.UnknownError as error:  # what tf.data makes of an exception in Python, such as a file gone
             reason = re.search(r"\w+Error: .*", error.message)
             raise UserError(f"training stopped, finished epochs are kept: {reason[0] if reason else error}") from error
@@ -69,6 +72,22 @@ def fit(config, dataset, checkpoint_dir, tensorboard=None):
         checkpoint.restore_best(model)
     check_useful(model, noisy[:WATCHED], clean[:WATCHED])
     return model, checkpoint.history
+
+
+@contextlib.contextmanager
+def _forgetting_gradients():
+    """Take what a block adds to TensorFlow's registry of gradients out of it again.
+
+    TensorFlow never does: the custom gradient in each optimizer's compiled step keeps the whole step in memory, some
+    12 MiB a training. Once the training is over, nobody asks for it.
+    """
+    registry = getattr(getattr(tensorflow_ops, "gradient_registry", None), "_registry", {})
+    before = set(registry)
+    try:
+        yield
+    finally:
+        for name in set(registry) - before:
+            del registry[name]
 
 
 def compiled_model(config, mean, steps, steps_per_execution):

@@ -12,25 +12,33 @@ from PIL import Image
 MUTATIONS = 24  # of each sound file, by cutting and flipping
 
 
+KINDS = ("cut", "flip", "flip early", "zero", "insert", "burst")
+
+
+def mutate(content, kind, random):
+    """Return `(place, bytes)`: a file that is cut, or has a bit flipped, bytes zeroed, stuffed in or overwritten."""
+    data = bytearray(content or b"\0")
+    place = int(random.integers(min(len(data), 256) if kind == "flip early" else len(data)))
+    if kind == "cut":
+        del data[place:]
+    elif kind.startswith("flip"):
+        data[place] ^= 1 << int(random.integers(8))
+    elif kind == "zero":
+        data[place : place + 64] = bytes(len(data[place : place + 64]))
+    elif kind == "insert":
+        data[place:place] = random.bytes(16)
+    else:
+        data[place : place + 32] = random.bytes(len(data[place : place + 32]))
+    return place, bytes(data)
+
+
 def mutations(content, seed, count=MUTATIONS):
-    """Yield `(what was done, bytes)`: `count` cut, flipped, zeroed or stuffed versions of a file, by seed."""
+    """Yield `(what was done, bytes)`: `count` mutations of a file, the same for a seed."""
     random = np.random.default_rng(seed)
     for number in range(count):
-        data = bytearray(content)
-        place = int(random.integers(len(data)))
-        kind = ("cut", "flip", "flip", "zero", "insert", "burst")[number % 6]
-        if kind == "cut":
-            del data[place:]
-        elif kind == "flip":
-            place = int(random.integers(min(len(data), 256 if number % 2 else len(data))))
-            data[place] ^= 1 << int(random.integers(8))
-        elif kind == "zero":
-            data[place : place + 64] = bytes(len(data[place : place + 64]))
-        elif kind == "insert":
-            data[place:place] = random.bytes(16)
-        else:
-            data[place : place + 32] = random.bytes(len(data[place : place + 32]))
-        yield f"{kind} at {place}", bytes(data)
+        kind = KINDS[number % len(KINDS)]
+        place, data = mutate(content, kind, random)
+        yield f"{kind} at {place}", data
 
 
 def common():

@@ -2,16 +2,15 @@
 
 import json
 import os
-import random
 import shutil
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from campaign_kill import EPOCHS, TRAINING, campaign
 from conftest import assert_same_run, assert_user_error, run_module
 from PIL import Image
 from zygote import Zygote
@@ -20,7 +19,6 @@ from keras_dae.files import locked, put_folder_in_place, remove_old
 
 ROOT = Path(__file__).parent.parent
 KILLS = 25
-EPOCHS = 8
 
 
 @pytest.fixture(scope="module")
@@ -33,18 +31,16 @@ def zygote():
 @pytest.fixture(scope="module")
 def command(digits_npz):
     """Arguments of a short training."""
-    return ["--dataset", digits_npz, "--epochs", EPOCHS, "--batch-size", 16, "--early-stopping", EPOCHS, "--no-export"]
+    return ["--dataset", digits_npz, *TRAINING, "--no-export"]
 
 
 @pytest.fixture(scope="module")
 def undisturbed(zygote, command, tmp_path_factory):
-    """A run that nothing happened to, and the seconds that it took."""
+    """A run that nothing happened to."""
     run = tmp_path_factory.mktemp("undisturbed") / "run"
-    zygote.run("keras_dae.train", *command, "--output-dir", run.with_name("warm-up"))
-    start = time.perf_counter()
     status, output = zygote.run("keras_dae.train", *command, "--output-dir", run)
     assert status == 0, output
-    return run, time.perf_counter() - start
+    return run
 
 
 def content(folder):
@@ -54,20 +50,9 @@ def content(folder):
 
 
 class TestKilled:
-    def test_at_random_moments(self, zygote, command, undisturbed, tmp_path):
-        whole, seconds = undisturbed
-        moments = random.Random(0)
-        kills = finished = 0
-        while kills < KILLS or not finished:
-            run = tmp_path / f"run{finished}"
-            kill_after = moments.uniform(0, seconds) if kills < KILLS else None
-            status, output = zygote.run("keras_dae.train", *command, "--output-dir", run, kill_after=kill_after)
-            assert status in (0, -9), output
-            kills += status == -9
-            if status == 0:
-                assert_same_run(whole, run)
-                assert content(run).keys() == content(whole).keys()
-                finished += 1
+    def test_at_random_moments(self, zygote, command, tmp_path):
+        """`campaign_kill.py` does it for longer, and while exporting too."""
+        assert campaign(zygote, command, tmp_path, KILLS) >= 3
 
     @pytest.fixture
     def interrupted(self, zygote, command, tmp_path):
@@ -98,7 +83,7 @@ class TestKilled:
         assert status == 0, output
         assert f"{newest.name} is damaged" in output
         assert "going on after epoch" in output
-        assert_same_run(undisturbed[0], interrupted)
+        assert_same_run(undisturbed, interrupted)
 
     def test_all_checkpoints_damaged(self, zygote, command, undisturbed, interrupted):
         for state in interrupted.parent.glob("run.partial/checkpoint/epoch-*/state.safetensors"):
@@ -107,16 +92,16 @@ class TestKilled:
         assert status == 0, output
         assert output.count("is damaged") == 2
         assert "going on after" not in output
-        assert_same_run(undisturbed[0], interrupted)
+        assert_same_run(undisturbed, interrupted)
 
     def test_in_the_last_step(self, zygote, command, undisturbed, tmp_path):
         """Between the renaming of the run and the removal of its checkpoint: the same command does the rest."""
         run = tmp_path / "run"
-        shutil.copytree(undisturbed[0], run)
+        shutil.copytree(undisturbed, run)
         (run / "checkpoint" / "epoch-0008").mkdir(parents=True)
         status, output = zygote.run("keras_dae.train", *command, "--output-dir", run)
         assert status == 0, output
-        assert content(run) == content(undisturbed[0])
+        assert content(run) == content(undisturbed)
         status, output = zygote.run("keras_dae.train", *command, "--output-dir", run)
         assert_user_error(status, output, "finished run")
 
@@ -133,11 +118,11 @@ class TestKilled:
     def test_export(self, zygote, undisturbed, tmp_path):
         """While the SavedModel is being written: nothing is there; the next export leaves no trace of it."""
         run = tmp_path / "run"
-        shutil.copytree(undisturbed[0], run)
+        shutil.copytree(undisturbed, run)
         arguments = ["export.__main__", run, "--formats", "saved_model", "onnx"]
         status, _ = zygote.run(*arguments, kill_when=lambda: any(run.glob(".export-*/saved_model")))
         assert status == -9
-        assert content(undisturbed[0]).items() <= content(run).items()
+        assert content(undisturbed).items() <= content(run).items()
         assert not {"saved_model", "model.onnx", "parity.json"} & {path.name for path in run.iterdir()}
         status, output = zygote.run(*arguments)
         assert status == 0, output
@@ -163,8 +148,8 @@ class TestWriteFaults:
         assert not run.exists()
         status, output = zygote.run("keras_dae.train", *command, "--output-dir", run)
         assert status == 0, output
-        assert_same_run(undisturbed[0], run)
-        assert content(run).keys() == content(undisturbed[0]).keys()
+        assert_same_run(undisturbed, run)
+        assert content(run).keys() == content(undisturbed).keys()
 
     @pytest.mark.parametrize("limit", [3000, 300_000])
     def test_no_room_after_training(self, zygote, command, undisturbed, tmp_path, limit):
@@ -178,15 +163,15 @@ class TestWriteFaults:
         assert not run.exists()
         status, output = zygote.run("keras_dae.train", *command, "--output-dir", run)
         assert status == 0, output
-        assert_same_run(undisturbed[0], run)
+        assert_same_run(undisturbed, run)
 
     @pytest.mark.parametrize("limit", [1000, 300_000])
     def test_no_room_for_an_export(self, zygote, undisturbed, tmp_path, limit):
         run = tmp_path / "run"
-        shutil.copytree(undisturbed[0], run)
+        shutil.copytree(undisturbed, run)
         status, output = zygote.run("export.__main__", run, limit=limit)
         assert_user_error(status, output, "cannot write into")
-        assert content(run) == content(undisturbed[0])
+        assert content(run) == content(undisturbed)
 
     @pytest.fixture
     def read_only(self, tmp_path):
@@ -204,7 +189,7 @@ class TestWriteFaults:
 
     def test_rights_lost_midway(self, undisturbed, tmp_path):
         run = tmp_path / "run"
-        shutil.copytree(undisturbed[0], run)
+        shutil.copytree(undisturbed, run)
         before = content(run)
         run.chmod(0o555)
         try:
@@ -228,7 +213,7 @@ class TestWriteFaults:
 
     def test_full_disk_while_denoising(self, undisturbed, zygote, tmp_path):
         run = tmp_path / "run"
-        shutil.copytree(undisturbed[0], run)
+        shutil.copytree(undisturbed, run)
         assert zygote.run("export.__main__", run, "--formats", "onnx")[0] == 0
         noisy = tmp_path / "noisy"
         noisy.mkdir()
@@ -265,8 +250,8 @@ class TestTwoAtOnce:
         assert not (tmp_path / "run.partial").exists()
 
     def test_export_beside_a_training_is_refused(self, zygote, undisturbed):
-        with locked(undisturbed[0]):
-            status, output = zygote.run("export.__main__", undisturbed[0])
+        with locked(undisturbed):
+            status, output = zygote.run("export.__main__", undisturbed)
         assert_user_error(status, output, "another process is writing")
 
     def test_lock_dies_with_its_process(self, zygote, command, tmp_path):
@@ -284,7 +269,7 @@ class TestTwoAtOnce:
         from keras_dae.denoise import load_denoiser
 
         run = tmp_path / "run"
-        shutil.copytree(undisturbed[0], run)
+        shutil.copytree(undisturbed, run)
         stop, problems, seen = threading.Event(), [], set()
 
         def read():

@@ -1,0 +1,94 @@
+"""Kill trainings at random moments, start them again until they end, and compare with an undisturbed one.
+
+`python tests/campaign_kill.py --kills 100` trains on drawn digits, every second run with its exports, and reports.
+"""
+
+import argparse
+import random
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from conftest import assert_same_run
+from zygote import Zygote
+
+from keras_dae.digits import render_digits
+
+EPOCHS = 8
+TRAINING = ["--epochs", EPOCHS, "--batch-size", 16, "--early-stopping", EPOCHS]
+
+
+def campaign(zygote, arguments, folder, kills, seed=0):
+    """Kill trainings `kills` times in all, at moments that are uniform over an undisturbed one's time.
+
+    Args:
+        zygote: `Zygote`.
+        arguments: of `keras_dae.train`, but for the output folder.
+        folder: where the runs are made.
+        kills: how often SIGKILL is sent; what is unfinished then may finish.
+        seed: of the moments.
+
+    Returns:
+        the number of runs that were finished after having been killed.
+
+    Raises:
+        AssertionError: a command failed otherwise, or a run differs from the undisturbed one.
+    """
+    whole = folder / "undisturbed"
+    zygote.run("keras_dae.train", *arguments, "--output-dir", folder / "warm-up")
+    start = time.perf_counter()
+    status, output = zygote.run("keras_dae.train", *arguments, "--output-dir", whole)
+    seconds = time.perf_counter() - start
+    assert status == 0, output
+
+    moments, killed, finished, unfinished = random.Random(seed), 0, 0, False
+    while killed < kills or unfinished:
+        run = folder / f"run{finished}"
+        after = moments.uniform(0, seconds) if killed < kills else None
+        status, output = zygote.run("keras_dae.train", *arguments, "--output-dir", run, kill_after=after)
+        assert status in (0, -9), output
+        unfinished = status != 0
+        killed += unfinished
+        if not unfinished:
+            assert_same_run(whole, run)
+            assert same_files(whole, run)
+            finished += 1
+    return finished
+
+
+def same_files(first, second):
+    """Return whether two runs have the same files, and those without times in them the same bytes.
+
+    A SavedModel's and parity.json's bytes differ from export to export (names, times): only their presence counts.
+    """
+    files = [{p.relative_to(run): p.read_bytes() for p in run.rglob("*") if p.is_file()} for run in (first, second)]
+    same = [path for path in files[0] if path.suffix == ".onnx" or path.name == "samples.png"]
+    return files[0].keys() == files[1].keys() and all(files[0][path] == files[1][path] for path in same)
+
+
+def main(argv=None):
+    """Command line of `campaign`: reports what was survived."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=100, help="in all; a third of them of trainings with exports")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args(argv)
+    zygote = Zygote()
+    digits = render_digits(80, seed=7)[0]
+    for what, kills, extra in (
+        ("training", options.kills - options.kills // 3, ["--no-export"]),
+        ("training and exporting", options.kills // 3, []),
+    ):
+        with tempfile.TemporaryDirectory() as folder:
+            np.savez(Path(folder, "digits.npz"), x_train=digits, x_test=digits[:20])
+            arguments = ["--dataset", Path(folder, "digits.npz"), *TRAINING, *extra]
+            start = time.perf_counter()
+            finished = campaign(zygote, arguments, Path(folder), kills, options.seed)
+            seconds = time.perf_counter() - start
+        print(f"{what}: {kills} kills, {finished} runs finished, all bit-identical ({seconds:.0f} s)", flush=True)
+    zygote.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
