@@ -34,14 +34,35 @@ def export_onnx(model, path, metadata=None):
     )
     del proto.opset_import[1:]  # of domains that nothing here is from
     proto.graph.name = "denoising_autoencoder"
+    proto.graph.doc_string = ""  # a number that counts what TensorFlow has traced
     for value in (*proto.graph.input, *proto.graph.output):
         for dimension, name in zip(value.type.tensor_type.shape.dim, DIMENSIONS):
             dimension.dim_param = name
     proto.graph.output[0].type.tensor_type.shape.dim[3].dim_value = model.input_shape[-1]
+    _name_constants(proto.graph)
     onnx.helper.set_model_props(proto, metadata or {})
     onnx.checker.check_model(proto, full_check=True)
     with whole_file(path) as temporary:
         onnx.save(proto, temporary)
+
+
+def _name_constants(graph):
+    """Number the small constants in the order of their use, and sort all: the same network gives the same bytes.
+
+    tf2onnx merges equal constants under the name of any of them, as the hashes of the day have it.
+    """
+    constants = {constant.name: constant for constant in graph.initializer}
+    used = list(dict.fromkeys(name for node in graph.node for name in node.input if name in constants))
+    small = [name for name in used if "/bias" not in name and len(constants[name].dims) < 2]
+    names = {name: f"constant_{number}" for number, name in enumerate(small)}
+    for node in graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+    ordered = [constants[name] for name in used]
+    for constant in ordered:
+        constant.name = names.get(constant.name, constant.name)
+    copies = [onnx.TensorProto.FromString(constant.SerializeToString()) for constant in ordered]
+    del graph.initializer[:]
+    graph.initializer.extend(copies)
 
 
 def _conv_transpose(context, node, name, args):

@@ -1,5 +1,8 @@
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import keras
@@ -167,6 +170,16 @@ def layer(graph, name):
 
 
 class TestOnnx:
+    def test_same_bytes_whatever_the_hashes(self, model, onnx_file, tmp_path):
+        model.save(tmp_path / "model.keras")
+        code = (
+            "from keras_dae.model_file import load_model; from export.to_onnx import export_onnx; "
+            "export_onnx(load_model('model.keras'), 'model.onnx', {'dataset': 'none'})"
+        )
+        environment = {**os.environ, "PYTHONHASHSEED": "12345", "PYTHONPATH": str(Path(__file__).parent.parent)}
+        subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True)
+        assert (tmp_path / "model.onnx").read_bytes() == onnx_file.read_bytes()
+
     def test_interface(self, onnx_file):
         session = onnxruntime.InferenceSession(onnx_file)
         (noisy,), (denoised,) = session.get_inputs(), session.get_outputs()
