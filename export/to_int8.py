@@ -31,9 +31,7 @@ def export_int8(float_path, path, noisy):
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             per_channel=True,
-            op_types_to_quantize=["Conv", "ConvTranspose", "Relu"],
-            # onnxruntime has no 8-bit ConvTranspose: what comes out of it is float anyhow.
-            extra_options={"OpTypesToExcludeOutputQuantization": ["ConvTranspose"]},
+            op_types_to_quantize=["Conv", "Relu"],
         )
         onnx.checker.check_model(onnx.load(temporary), full_check=True)
 

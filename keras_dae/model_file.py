@@ -47,6 +47,8 @@ def _check_config(config):
         initializer = module == "keras.initializers"
         known = name == "__keras_tensor__" or (module in KNOWN_MODULES and (initializer or name in KNOWN))
         if name is not None and not known:
-            raise ValueError(f"it is made of {module}.{name}, which is not loaded: it could run code")
+            raise ValueError(
+                f"{module}.{name} is a part of it, so it is not this network; nothing else is loaded, it could run code"
+            )
     for part in config.values() if isinstance(config, dict) else config if isinstance(config, list) else ():
         _check_config(part)

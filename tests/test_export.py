@@ -123,7 +123,7 @@ class TestGate:
     def test_shifted_by_a_pixel(self, model, onnx_file, tmp_path, few_cases):
         def shift(graph):
             (pads,) = [a for a in layer(graph, "decoder_conv_transpose3").attribute if a.name == "pads"]
-            pads.ints[:] = [0, 0, 1, 1]
+            pads.ints[:] = [1, 1, 0, 0]
 
         with pytest.raises(ParityError, match="differs by"):
             verify(model, self.broken(onnx_file, tmp_path, shift))
@@ -199,14 +199,14 @@ class TestOnnx:
         for _ in range(12):
             chain.append(node.op_type)
             node = producers[node.input[0]]
-        assert chain == ["Sigmoid", *["ConvTranspose", "Relu"] * 3, "Conv", *["Relu", "Conv"] * 2]
+        assert chain == ["Sigmoid", *["Conv", "Relu"] * 5, "Conv"]
 
     def test_passes_the_full_check(self, onnx_file):
         onnx.checker.check_model(str(onnx_file), full_check=True)
         onnx.shape_inference.infer_shapes(onnx.load(onnx_file), check_type=True, strict_mode=True, data_prop=True)
 
     def test_size(self, onnx_file):
-        assert onnx_file.stat().st_size < 470_000
+        assert onnx_file.stat().st_size < 490_000
 
 
 class TestSavedModel:
@@ -228,7 +228,7 @@ class TestSavedModel:
         functions = {function.signature.name for function in graph.library.function}
         nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
         ops = {node.op for node in nodes} - functions
-        assert {"Conv2D", "Conv2DBackpropInput", "DecodeImage", "EncodePng"} <= ops
+        assert {"Conv2D", "DepthToSpace", "DecodeImage", "EncodePng"} <= ops
         assert not {op for op in ops if op_def_registry.get(op) is None or "Py" in op}
         for op in ops:
             devices = {kernel.device_type for kernel in kernels.get_registered_kernels_for_op(op).kernel}
