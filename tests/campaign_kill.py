@@ -37,6 +37,7 @@ def campaign(zygote, arguments, folder, kills, seed=0):
         AssertionError: a command failed otherwise, or a run differs from the undisturbed one.
     """
     whole = folder / "undisturbed"
+    folder.mkdir(exist_ok=True)
     zygote.run("keras_dae.train", *arguments, "--output-dir", folder / "warm-up")
     start = time.perf_counter()
     status, output = zygote.run("keras_dae.train", *arguments, "--output-dir", whole)

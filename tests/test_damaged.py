@@ -219,15 +219,23 @@ def test_bombs_cost_no_memory(tmp_path):
     assert peak < 10 * 2**20
 
 
-@pytest.mark.parametrize("name", ["config.json", "metrics.json", "parity.json", "evaluation/evaluation.json"])
-def test_json(run, tmp_path, name):
+@pytest.mark.parametrize(
+    ("name", "readers"),
+    [
+        ("config.json", (load_config, write_model_card)),
+        ("metrics.json", (write_model_card,)),
+        ("parity.json", (write_model_card, load_denoiser)),
+        ("evaluation/evaluation.json", (write_model_card,)),
+    ],
+)
+def test_json(run, tmp_path, name, readers):
     folder = tmp_path / "run"
     shutil.copytree(run, folder)
     if not (folder / name).exists():
         evaluate([folder])
     for what, content in damaged.json_files((folder / name).read_bytes(), 8):
         (folder / name).write_bytes(content)
-        for read in (load_config, write_model_card, load_denoiser):
+        for read in readers:
             with naming(f"{name} {what}, {read.__name__}"):
                 read(folder / "config.json" if read is load_config else folder)
 

@@ -289,7 +289,7 @@ class TestRun:
         assert (run / "saved_model/3").is_dir()
         assert (run / "model.int8.onnx").read_bytes() == before
 
-    def test_check(self, run, capsys):
+    def test_check(self, run, capsys, few_cases):
         assert main([str(run), "--check"]) == 0
         assert "model.onnx: equals Keras within" in capsys.readouterr().out
         export_onnx(build_autoencoder(initialization="torch", seed=9), run / "model.int8.onnx")

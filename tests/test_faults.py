@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,8 @@ from conftest import assert_same_run, assert_user_error, run_module
 from PIL import Image
 from zygote import Zygote
 
-from keras_dae.files import locked, put_folder_in_place, remove_old
+from keras_dae.checkpoint import SUMS, checksums, is_sound
+from keras_dae.files import locked, put_folder_in_place, remove_old, write_json
 
 ROOT = Path(__file__).parent.parent
 KILLS = 25
@@ -49,10 +51,32 @@ def content(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
+def test_what_is_damaged_is_seen(tmp_path):
+    """A checkpoint in which any file is cut, missing or added is not sound."""
+    (tmp_path / "state").write_bytes(b"12345678")
+    (tmp_path / "history").write_bytes(b"1")
+    write_json(tmp_path / SUMS, checksums(tmp_path))
+    assert is_sound(tmp_path)
+    for content in (b"1234", b"12345678 ", b"12345679", b"", None):
+        (tmp_path / "state").unlink()
+        if content is not None:
+            (tmp_path / "state").write_bytes(content)
+        assert not is_sound(tmp_path)
+    (tmp_path / "state").write_bytes(b"12345678")
+    assert is_sound(tmp_path)
+    (tmp_path / "other").write_bytes(b"")
+    assert not is_sound(tmp_path)
+
+
 class TestKilled:
     def test_at_random_moments(self, zygote, command, tmp_path):
-        """`campaign_kill.py` does it for longer, and while exporting too."""
-        assert campaign(zygote, command, tmp_path, KILLS) >= 3
+        """`campaign_kill.py` does it for longer, and while exporting too. Two at a time, to save time."""
+        other = Zygote()
+        halves = [(zygote, tmp_path / "first", KILLS // 2), (other, tmp_path / "second", KILLS - KILLS // 2)]
+        with ThreadPoolExecutor() as pool:
+            finished = pool.map(lambda half: campaign(half[0], command, *half[1:], seed=half[2]), halves)
+        other.close()
+        assert sum(finished) >= 3
 
     @pytest.fixture
     def interrupted(self, zygote, command, tmp_path):
@@ -65,18 +89,14 @@ class TestKilled:
         assert status == -9
         return run
 
-    @pytest.mark.parametrize("what", ["cut", "flip", "gone", "sums"])
+    @pytest.mark.parametrize("what", ["flip", "sums"])
     def test_damaged_checkpoint(self, zygote, command, undisturbed, interrupted, what):
         """As a disk leaves it after a power loss: the one before is used, and the end is the same."""
         newest = sorted(interrupted.parent.glob("run.partial/checkpoint/epoch-*"))[-1]
         state = newest / "state.safetensors"
         data = state.read_bytes()
-        if what == "cut":
-            state.write_bytes(data[: len(data) // 2])
-        elif what == "flip":
+        if what == "flip":
             state.write_bytes(data[:-1000] + bytes([data[-1000] ^ 1]) + data[-999:])
-        elif what == "gone":
-            state.unlink()
         else:
             (newest / "sha256.json").write_text("")
         status, output = zygote.run("keras_dae.train", *command, "--output-dir", interrupted)
@@ -86,11 +106,12 @@ class TestKilled:
         assert_same_run(undisturbed, interrupted)
 
     def test_all_checkpoints_damaged(self, zygote, command, undisturbed, interrupted):
-        for state in interrupted.parent.glob("run.partial/checkpoint/epoch-*/state.safetensors"):
+        states = list(interrupted.parent.glob("run.partial/checkpoint/epoch-*/state.safetensors"))
+        for state in states:
             state.write_bytes(b"")
         status, output = zygote.run("keras_dae.train", *command, "--output-dir", interrupted)
         assert status == 0, output
-        assert output.count("is damaged") == 2
+        assert output.count("is damaged") >= len(states) >= 2  # one more may have been killed while it was removed
         assert "going on after" not in output
         assert_same_run(undisturbed, interrupted)
 

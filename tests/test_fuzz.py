@@ -28,7 +28,7 @@ def test_reader(targets, reader):
     slow = reader in ("onnx", "keras", "card")
 
     @settings(
-        max_examples=20 if slow else 150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+        max_examples=20 if slow else 100, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
     )
     @given(
         st.sampled_from(range(len(targets.seeds[reader]))),
@@ -43,7 +43,7 @@ def test_reader(targets, reader):
     fuzz()
 
 
-@settings(max_examples=200, **QUIET)
+@settings(max_examples=100, **QUIET)
 @given(st.binary(max_size=300))
 def test_any_bytes(targets, content):
     for reader in ("images", "arrays", "idx", "safetensors", "config"):

@@ -307,7 +307,8 @@ class TestCommandLine:
         for content, expected in (
             ("{", "cannot read"),
             ("[]", "JSON object"),
-            ('{"format": 99, "config": {}}', "format 1"),
+            ('{"format": 99, "config": {}}', "newer keras_dae"),
+            ('{"format": 0, "config": {}}', "format 1"),
             ('{"format": 1, "config": {"colour": 1}}', "colour"),
         ):
             (tmp_path / "config.json").write_text(content)
@@ -330,7 +331,7 @@ class TestCommandLine:
 
     def test_main_job(self, digits_npz, tmp_path):
         """In a process of its own: prints progress and the result, and refuses to do it twice."""
-        command = ["keras_dae.train", "--dataset", digits_npz, "--epochs", 1, "--batch-size", 16]
+        command = ["keras_dae.train", "--dataset", digits_npz, "--epochs", 1, "--batch-size", 16, "--no-export"]
         done = run_module(*command, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         assert "images_per_second" in done.stdout
