@@ -22,7 +22,8 @@ def map_in_processes(make, arguments, tasks, count):
     def go_on(connection, process):
         if tasks:
             running[connection] = process, tasks.popleft()
-            connection.send(running[connection][1])
+            with contextlib.suppress(ConnectionError):  # it died meanwhile: then the next `recv` says so
+                connection.send(running[connection][1])
         else:
             connection.close()
 
@@ -34,11 +35,12 @@ def map_in_processes(make, arguments, tasks, count):
                 process, task = running.pop(connection)
                 try:
                     result = connection.recv()
-                    go_on(connection, process)
                 except (EOFError, ConnectionError):
                     result = None
                     if tasks:
                         go_on(*_start(make, arguments))
+                else:
+                    go_on(connection, process)
                 yield task, result
     finally:
         for process, _ in running.values():
