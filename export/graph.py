@@ -43,8 +43,9 @@ def network(model):
     def denoise(noisy):
         with tf.name_scope("pad"):
             shape = tf.shape(noisy, out_type=tf.int64)
-            x = tf.gather(noisy, mirrored(shape[1]), axis=1)
-            x = tf.gather(x, mirrored(shape[2]), axis=2)
+            size = shape[1:3]
+            missing = padded_size(size) - size
+            x = tf.cond(tf.cast(tf.reduce_max(missing), tf.bool), lambda: pad(noisy, size, missing), lambda: noisy)
         for index, (_, _, stride) in enumerate(ENCODER):
             with tf.name_scope(f"encoder_conv{index + 1}"):
                 x = tf.nn.conv2d(x, kernels[index], stride, BEFORE if stride > 1 else "VALID")
@@ -54,7 +55,7 @@ def network(model):
                 x = tf.nn.bias_add(tf.nn.conv2d(x, kernel, 1, padding), bias)
                 x = (tf.nn.relu if index + 1 < len(decoder) else tf.sigmoid)(x)
         with tf.name_scope("crop"):
-            return tf.slice(tf.nn.depth_to_space(x, block), tf.zeros_like(shape), shape)
+            return tf.strided_slice(tf.nn.depth_to_space(x, block), tf.zeros(4, shape.dtype), shape)
 
     return denoise
 
@@ -99,13 +100,23 @@ def in_blocks(kernel, block):
     return made.reshape(2, 2, block**2 * inputs, (2 * block) ** 2 * outputs)
 
 
-def mirrored(size):
-    """Return which of `size` rows stands at each row of the padded image: 0 … size-1, then back and forth.
+def padded_size(size):
+    """Return a size, or several, rounded up to a multiple of 4, and to at least 20."""
+    return tf.maximum((size + (MULTIPLE - 1)) // MULTIPLE * MULTIPLE, SMALLEST)
 
-    The image is continued after its end by its own reflection, without the edge, up to a multiple of 4 and to at
-    least 20, however small it is.
+
+def pad(images, size, missing):
+    """Return images `(batch, height, width, channels)` of `size` with `missing` rows and columns more, both `(2,)`."""
+    for axis, (before, after) in enumerate(zip(tf.unstack(size), tf.unstack(size + missing)), start=1):
+        images = tf.gather(images, mirrored(before, after), axis=axis)
+    return images
+
+
+def mirrored(size, padded):
+    """Return which of `size` rows stands at each of `padded` rows: 0 … size-1, then back and forth.
+
+    The image is continued after its end by its own reflection, without the edge, however small it is.
     """
-    padded = tf.maximum((size + MULTIPLE - 1) // MULTIPLE * MULTIPLE, SMALLEST)
     period = tf.maximum(2 * size - 2, 1)
     step = tf.range(padded) % period
     return tf.minimum(step, period - step)

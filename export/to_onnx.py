@@ -47,28 +47,66 @@ def export_onnx(model, path, metadata=None):
         onnx.save(proto, temporary)
 
 
-def _name_in_order(graph):
-    """Number small constants and what tf2onnx made in the order of their use: the same network gives the same bytes.
+def _name_in_order(graph, place="", outer=()):
+    """Order the nodes, and number constants and what tf2onnx made, so that the same network gives the same bytes.
 
-    tf2onnx numbers as it goes through sets, and merges equal constants under the name of any of them.
+    tf2onnx goes through sets, merges equal constants under the name of any of them, and counts what TensorFlow has
+    traced in the names of branches.
+
+    Args:
+        graph: of the model, or of a branch in it.
+        place: what the names in a branch begin with.
+        outer: `{old: new}` of the names outside that a branch may use.
     """
+    _order(graph)
     constants = {constant.name: constant for constant in graph.initializer}
     used = list(dict.fromkeys(name for node in graph.node for name in node.input if name in constants))
     small = [name for name in used if "/bias" not in name and len(constants[name].dims) < 2]
-    names, counted = {name: f"constant_{number}" for number, name in enumerate(small)}, {}
+    names = {**dict(outer), **{name: f"{place}constant_{number}" for number, name in enumerate(small)}}
+    counted = {}
 
     def rename(name):
         if name not in names:
-            names[name] = re.sub("__([0-9]+)", lambda found: f"__{counted.setdefault(found[1], len(counted))}", name)
+            plain = name.removeprefix(f"{graph.name}_")
+            names[name] = place + re.sub("__([0-9]+)", lambda n: f"__{counted.setdefault(n[1], len(counted))}", plain)
         return names[name]
 
     for node in graph.node:
         node.name = rename(node.name)
         node.input[:] = map(rename, node.input)
         node.output[:] = map(rename, node.output)
+        for branch in node.attribute:
+            if branch.HasField("g"):
+                _name_in_order(branch.g, f"{node.name}/{branch.name}/", names)
+                branch.g.name = branch.name
+    for value in graph.output:
+        value.name = rename(value.name)
+        for dimension in value.type.tensor_type.shape.dim:
+            if dimension.dim_param.startswith("unk__"):  # a number again
+                dimension.Clear()
     initializers = [constants[name] for name in used]
     for constant in initializers:
         constant.name = rename(constant.name)
     copies = [onnx.TensorProto.FromString(constant.SerializeToString()) for constant in initializers]
     del graph.initializer[:]
     graph.initializer.extend(copies)
+
+
+def _order(graph):
+    """Put each node after those that it needs, as they are met on the way back from the outputs."""
+    producers = {output: node for node in graph.node for output in node.output}
+    ordered = {}
+
+    def visit(name):
+        node = producers.get(name)
+        if node is None or node.output[0] in ordered:
+            return
+        branches = [attribute.g for attribute in node.attribute if attribute.HasField("g")]
+        for needed in (*node.input, *(name for branch in branches for inner in branch.node for name in inner.input)):
+            visit(needed)
+        ordered[node.output[0]] = onnx.NodeProto.FromString(node.SerializeToString())
+
+    for output in graph.output:
+        visit(output.name)
+    del graph.node[:]
+    graph.node.extend(ordered.values())
