@@ -1,4 +1,4 @@
-"""TrainConfig: everything that a training run follows from, with every default; the two recipes."""
+"""TrainConfig: everything that a training run follows from, with every default; the recipes."""
 
 import dataclasses
 import numbers
@@ -148,6 +148,16 @@ def _none_or(value, holds):
 # Only what differs from TrainConfig's defaults, which are the PyTorch original's values.
 RECIPES = {
     "seed": {},
+    "quick": {
+        "batch_size": 64,
+        "epochs": 1,
+        "learning_rate": 0.008,
+        "beta_1": 0.7,
+        "beta_2": 0.95,
+        "schedule": "cosine",
+        "warmup_steps": 100,
+        "initialization": "he",
+    },
     "best": {
         "batch_size": 128,
         "epochs": 60,

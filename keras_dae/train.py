@@ -111,7 +111,8 @@ def parser():
         description="Train a denoising autoencoder; write model, history, metrics and pictures into a run folder.",
         argument_default=argparse.SUPPRESS,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="Defaults are the recipe's; `seed` is the PyTorch original's training, `best` trains longer and better.",
+        epilog="Defaults are the recipe's: `seed` is the PyTorch original's training, `quick` reaches its quality in\n"
+        "one epoch, `best` trains longer and better.",
     )
     add = parser.add_argument
     add("--recipe", choices=RECIPES, help="set of defaults (seed)")

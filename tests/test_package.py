@@ -40,7 +40,7 @@ def test_recipe_seed_is_the_originals():
     assert (config.noise, config.noise_factor, config.clip) == (("gaussian",), (0.5,), True)
     assert (config.batch_size, config.epochs, config.learning_rate, config.schedule) == (100, 5, 0.001, "constant")
     assert config == TrainConfig()
-    assert set(RECIPES) == {"seed", "best"}
+    assert set(RECIPES) == {"seed", "quick", "best"}
 
 
 def test_config_round_trip():

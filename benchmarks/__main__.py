@@ -1,0 +1,139 @@
+"""Everything about speed in one run, against the PyTorch original: `python -m benchmarks --output-dir DIR`.
+
+All contenders of a section take turns, each in its own process. Writes results.json (every figure of every round),
+results.md (medians) and results.png. Needs PyTorch: pip install -e '.[bench]'.
+"""
+
+import argparse
+import importlib.util
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+
+from benchmarks import inference, large_image, peak, quality, training
+from benchmarks.contender import take_turns
+from benchmarks.summary import plot, table
+from keras_dae import errors
+from keras_dae.errors import UserError
+from keras_dae.files import whole_file, write_json
+
+CORES = len(os.sched_getaffinity(0))
+THREADS = (1, 2)
+BATCH_SIZES = (100, 256)
+SECTIONS = ("peak", "inference", "large_image", "training", "quality")
+
+
+def main(argv=None):
+    """Command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.splitlines()[0])
+    parser.add_argument("--output-dir", required=True, help="folder for results.json, results.md and results.png")
+    parser.add_argument("--run", help="run folder with exports (one trained by the recipe quick)")
+    parser.add_argument(
+        "--only", nargs="+", choices=SECTIONS, default=SECTIONS, metavar="SECTION", help="of %(choices)s"
+    )
+    parser.add_argument("--rounds", type=int, default=7, help="medians are over so many (%(default)s)")
+    options = parser.parse_args(argv)
+
+    def command():
+        if missing := [name for name in ("torch", "onnxscript") if importlib.util.find_spec(name) is None]:
+            raise UserError(f"expected {' and '.join(missing)} to be installed: pip install -e '.[bench]'")
+        measure(Path(options.output_dir), options.run, options.only, options.rounds)
+
+    return errors.run(command)
+
+
+def measure(output_dir, run=None, sections=SECTIONS, rounds=7):
+    """Write the results of the sections into `output_dir`; a line for each figure goes to stdout too."""
+    results = {"machine": machine(), "rounds": rounds}
+    output_dir.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        if {"inference", "large_image"} & set(sections):
+            prepare(Path(folder), run)
+        for section in sections:
+            results[section] = {
+                name: take_turns(contenders, rounds, name, warmup=0 if section == "quality" else 1)
+                for name, contenders in contests(section, folder).items()
+            }
+            write_json(output_dir / "results.json", results)  # what there is, should a later section fail
+    with whole_file(output_dir / "results.md") as temporary:
+        Path(temporary).write_text(table(results), encoding="utf-8")
+    if "inference" in results:
+        with whole_file(output_dir / "results.png") as temporary:
+            plot(results, temporary)
+    print(table(results))
+
+
+def contests(section, folder):
+    """Return `{name: {contender: arguments of python -m}}` of a section."""
+    if section == "peak":
+        return {
+            f"{threads} threads": {name: ("benchmarks.peak", name, threads) for name in peak.CONTENDERS}
+            for threads in THREADS
+        }
+    if section == "inference":
+        return {
+            f"{threads} threads": {
+                name: ("benchmarks.inference", name, folder, threads) for name in inference.CONTENDERS
+            }
+            for threads in THREADS
+        }
+    if section == "large_image":
+        names = large_image.CONTENDERS
+        return {f"{CORES} threads": {name: ("benchmarks.large_image", name, folder) for name in names}}
+    if section == "training":
+        return {
+            f"batch {size}": {name: ("benchmarks.training", name, size) for name in training.CONTENDERS}
+            for size in BATCH_SIZES
+        }
+    return {"MNIST": {name: ("benchmarks.quality", name) for name in quality.CONTENDERS}}
+
+
+def prepare(folder, run):
+    """Put what the contenders in inference need into `folder`: the run, its weights for PyTorch, noisy images."""
+    import numpy as np
+
+    from keras_dae.config import TrainConfig
+    from keras_dae.data import load_dataset
+
+    if run is None:
+        run = folder / "quick"
+        python("keras_dae.train", "--recipe", "quick", "--output-dir", run)
+    if not Path(run, "model.int8.onnx").is_file():
+        raise UserError(f"expected a run folder with model.onnx, model.int8.onnx and saved_model, got {run}")
+    shutil.copytree(run, folder / "run")
+    python("keras_dae.torch_weights", "export", run, folder / "original.safetensors")
+    python("benchmarks.torch_original", folder / "original.safetensors", folder / "torch.onnx")
+    clean = np.float32(load_dataset(TrainConfig()).test.clean[: max(inference.BATCHES)]) / 255
+    noise = np.random.default_rng(0).standard_normal(clean.shape, np.float32)
+    np.save(folder / "noisy.npy", np.clip(clean + 0.5 * noise, 0, 1))
+
+
+def python(module, *arguments):
+    """Run `python -m module`; raise `RuntimeError` with what it said when it fails."""
+    command = [sys.executable, "-m", module, *map(str, arguments)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command[1:])} failed:\n{done.stdout[-4000:]}")
+
+
+def machine():
+    """Return what the figures depend on: processor, cores, versions."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    packages = ("tensorflow", "keras", "onnxruntime", "torch", "numpy")
+    return {
+        "processor": names[0] if names else platform.processor(),
+        "cores": CORES,
+        "python": platform.python_version(),
+        **{name: version(name) for name in packages},
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

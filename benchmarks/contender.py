@@ -1,0 +1,95 @@
+"""Contenders that take turns, each in a process of its own: what one keeps in memory, or lets spin, is its own.
+
+A contender is a module that calls `serve(measure)`; the referee calls `take_turns(contenders, rounds)`.
+"""
+
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections import defaultdict
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from tqdm import tqdm
+
+
+def serve(measure):
+    """Call `measure()` at each turn; answer with the numbers it returns, and the process's peak memory in MiB.
+
+    The referee's lines come in on stdin, answers go out on stdout; what anything else prints goes to stderr.
+    """
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    for _ in sys.stdin:
+        figures = measure()
+        figures["peak MiB"] = peak_memory()
+        print(json.dumps(figures), file=answers, flush=True)
+
+
+def peak_memory():
+    """Return the most memory, in MiB, that this process has had resident. (`ru_maxrss` would count its parent's too.)"""
+    return int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024
+
+
+def take_turns(contenders, rounds, name, warmup=1):
+    """Return `{contender: {figure: [one a round]}}`.
+
+    Args:
+        contenders: `{name: arguments}`: each is `python -m <arguments>`; all are started before the first turn.
+        rounds: in each of which every contender measures once.
+        name: shown while it goes on.
+        warmup: rounds before, which do not count.
+
+    Raises:
+        RuntimeError: a contender failed; with what it said.
+    """
+    results = {contender: defaultdict(list) for contender in contenders}
+    with ExitStack() as stack:
+        started = {name: stack.enter_context(contender(*arguments)) for name, arguments in contenders.items()}
+        for turn in tqdm(range(warmup + rounds), name, disable=None):
+            for contender_name, measure in started.items():
+                for figure, value in measure().items():
+                    if turn >= warmup:
+                        results[contender_name][figure].append(value)
+    return results
+
+
+@contextmanager
+def contender(*arguments):
+    """Run the process of a contender; yield a function that lets it measure once and returns its figures."""
+    command = [sys.executable, "-m", *map(str, arguments)]
+    with tempfile.TemporaryFile("w+") as stderr:
+        process = subprocess.Popen(
+            command,
+            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+        )
+
+        def measure():
+            try:
+                print(file=process.stdin, flush=True)
+                answer = process.stdout.readline()
+            except BrokenPipeError:
+                answer = ""
+            if not answer:
+                stderr.seek(0)
+                raise RuntimeError(f"{' '.join(command[1:])} failed:\n{stderr.read()[-4000:]}")
+            return json.loads(answer)
+
+        try:
+            yield measure
+        finally:
+            process.kill()
+            process.communicate()
+
+
+def ratio(numerators, denominators):
+    """Return the median over the rounds of one contender's figure through another's in the same round."""
+    return statistics.median(a / b for a, b in zip(numerators, denominators, strict=True))

@@ -1,0 +1,107 @@
+"""The results as tables in Markdown, and as a plot."""
+
+from statistics import median
+
+from benchmarks.contender import ratio
+from benchmarks.inference import BATCHES
+
+# Of the network, forward, for a 28×28 image: the encoder's, and as many again. Three times that to train on it.
+MULTIPLY_ADDS = 2 * (14**2 * 3**2 * 1 * 16 + 7**2 * 3**2 * 16 * 32 + 3**2 * 5**2 * 32 * 64)
+
+
+def table(results):
+    """Return all that was measured as Markdown: a table a section, then the ratios."""
+    machine = results["machine"]
+    names = ("python", "tensorflow", "keras", "onnxruntime", "torch")
+    parts = [
+        f"{machine['processor']}, {machine['cores']} cores; {', '.join(f'{name} {machine[name]}' for name in names)}. "
+        f"Medians of {results['rounds']} rounds; in each, all contenders of a table take turns, each in its own process."
+    ]
+    by_batch = {f"batch {size}": (f"batch {size}", lambda seconds, size=size: size / seconds) for size in BATCHES}
+    for section, heading, figures in (
+        ("inference", "images/s", by_batch),
+        ("large_image", "4,000×4,000", {"megapixels/s": ("pixels/s", lambda rate: rate / 1e6)}),
+        ("training", "training", {"images/s": ("images/s", float)}),
+        ("quality", "to a test MSE of 0.0117", {"seconds": ("seconds", float), "epochs": ("epochs", float)}),
+        ("peak", "10⁹ multiply-adds/s", {name: (name, float) for name in ("matrix product", "convolution")}),
+    ):
+        for name, contest in results.get(section, {}).items():
+            columns = {**figures, "peak MiB": ("peak MiB", float)} if section != "quality" else figures
+            parts.append(rows([f"{heading}, {name}", *columns], [
+                [contender, *(number(median(map(convert, measured[key]))) for key, convert in columns.values())]
+                for contender, measured in contest.items()
+            ]))  # fmt: skip
+    if "inference" in results:
+        parts.append(latency(results["inference"]))
+    parts.append(rows(["ratio", "measured"], [[name, f"{value:.2f}"] for name, value in ratios(results).items()]))
+    return "\n\n".join(parts) + "\n"
+
+
+def latency(contests):
+    """Return the milliseconds of a call with one image."""
+    header = ["milliseconds at batch 1", *contests]
+    contenders = next(iter(contests.values()))
+    return rows(header, [
+        [name, *(f"{1e3 * median(contest[name]['batch 1']):.3f}" for contest in contests.values())]
+        for name in contenders
+    ])  # fmt: skip
+
+
+def ratios(results):
+    """Return `{what: ratio}`, each the median over the rounds of a ratio within a round."""
+    found = {}
+    for name, contest in results.get("training", {}).items():
+        for rival in ("PyTorch", "PyTorch, channels_last", "PyTorch, torch.compile"):
+            rates = contest["keras_dae"]["images/s"], contest[rival]["images/s"]
+            found[f"training images/s, {name}: keras_dae / {rival}"] = ratio(*rates)
+    for contest in results.get("quality", {}).values():
+        ours, theirs = contest.values()
+        found["time to a test MSE of 0.0117: keras_dae / PyTorch"] = ratio(ours["seconds"], theirs["seconds"])
+    for name, contest in results.get("inference", {}).items():
+        for ours, theirs, size in (
+            ("model.onnx", "PyTorch's ONNX export", 256),
+            ("model.onnx", "PyTorch's ONNX export", 1),
+            ("model.int8.onnx", "model.onnx", 256),
+            ("load_denoiser", "PyTorch eager", 256),
+            ("load_denoiser", "PyTorch eager, channels_last", 256),
+        ):
+            seconds = contest[theirs][f"batch {size}"], contest[ours][f"batch {size}"]
+            found[f"images/s at batch {size}, {name}: {ours} / {theirs}"] = ratio(*seconds)
+        if name in results.get("peak", {}):
+            peak = max(median(measured["convolution"]) for measured in results["peak"][name].values()) * 1e9
+            rate = 256 / median(contest["model.onnx"]["batch 256"])
+            found[f"model.onnx at batch 256, {name}: share of the convolution peak"] = rate * MULTIPLY_ADDS / peak
+    for name, contest in results.get("training", {}).items():
+        cores = f"{results['machine']['cores']} threads"
+        if cores in results.get("peak", {}):
+            peak = max(median(measured["convolution"]) for measured in results["peak"][cores].values()) * 1e9
+            rate = median(contest["keras_dae"]["images/s"])
+            found[f"training, {name}: share of the convolution peak"] = 3 * rate * MULTIPLY_ADDS / peak
+    return found
+
+
+def rows(header, lines):
+    """Return a Markdown table."""
+    ruler = ["---", *["---:"] * (len(header) - 1)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in (header, ruler, *lines))
+
+
+def number(value):
+    """Return a number with three digits, or all that stand before the point."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def plot(results, path):
+    """Write images/s against the batch size, a panel for each number of threads."""
+    from matplotlib.figure import Figure
+
+    contests = results["inference"]
+    figure = Figure(figsize=(10, 4.5), layout="constrained")
+    for axes, (name, contest) in zip(figure.subplots(1, len(contests), sharey=True), contests.items()):
+        for contender, measured in contest.items():
+            axes.plot(BATCHES, [size / median(measured[f"batch {size}"]) for size in BATCHES], "o-", label=contender)
+        axes.set(xscale="log", yscale="log", xlabel="batch size", title=name, xticks=BATCHES, xticklabels=BATCHES)
+        axes.grid(alpha=0.3)
+    figure.axes[0].set_ylabel("28×28 images a second")
+    figure.axes[-1].legend(fontsize="small")
+    figure.savefig(path, dpi=110, format="png")
