@@ -31,7 +31,8 @@ def serve(measure):
 
 
 def peak_memory():
-    """Return the most memory, in MiB, that this process has had resident. (`ru_maxrss` would count its parent's too.)"""
+    """Return the most memory, in MiB, that this process has had resident."""
+    # ru_maxrss would count its parent's too.
     return int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024
 
 

@@ -2,52 +2,65 @@
 
 import argparse
 import hashlib
+import itertools
 import sys
 import warnings
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from keras_dae import errors
 from keras_dae.errors import UserError, first_line
 from keras_dae.files import read_json
+from keras_dae.models import NAMES, find
+from keras_dae.processes import cores
 
 MULTIPLE, SMALLEST = 4, 20  # pixels: sizes that the network gives back as they are
 HALO = 24  # pixels around a tile; the network sees at most 22 to each side, and tiles lie on multiples of 4
 TILE = 512  # pixels to a side of what is run at once; a multiple of 4
-PIXELS_AT_ONCE = 2**20  # of small images in one batch
+PIXELS_AT_ONCE = 2**16  # of small images in one batch: what is between the layers stays in the processor's cache
 
 
 def load_denoiser(path, threads=None):
-    """Return the `Denoiser` in a run folder or a .onnx file.
+    """Return the `Denoiser` in a run folder or a .onnx file, or the shipped one of that name.
 
     Args:
-        path: run folder with model.onnx, or the file itself.
-        threads: that one image or batch is computed with; None for one on every core.
+        path: run folder with model.onnx, the file itself, or a name that `python -m keras_dae.models` lists.
+        threads: that share an image or batch; None for one on every core.
 
     Raises:
         UserError: no such file, or no denoiser of ours in it.
     """
-    import onnxruntime
-
-    file = Path(path, "model.onnx") if Path(path).is_dir() else Path(path)
+    found = find(path)
+    file = found / "model.onnx" if found.is_dir() else found
     if not file.is_file():
         raise UserError(
-            f"expected a run folder with model.onnx, or a .onnx file; got {path}; python -m export makes one"
+            f"expected a run folder with model.onnx, a .onnx file, or {' or '.join(NAMES)}; got {path}; "
+            "python -m export makes one"
         )
     _check_proven(file)
-    try:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or 0
-        session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
-        noisy = [(value.name, (value.shape or [None])[-1]) for value in session.get_inputs()]
-        denoised = [(value.name, (value.shape or [None])[-1]) for value in session.get_outputs()]
-    except Exception as error:  # noqa: BLE001 - onnxruntime raises classes of its own, without a common base
-        raise UserError(f"cannot load {file}: {first_line(error)}") from None
+    threads = threads or cores()
+    session = _open_session(file, threads)
+    noisy = [(value.name, (value.shape or [None])[-1]) for value in session.get_inputs()]
+    denoised = [(value.name, (value.shape or [None])[-1]) for value in session.get_outputs()]
     channels = noisy[0][1] if noisy else None
     if noisy != [("noisy", channels)] or denoised != [("denoised", channels)] or channels not in (1, 3):
         raise UserError(f"expected {file} to take `noisy` and give `denoised`, got {noisy} and {denoised}")
-    return Denoiser(session, channels)
+    # Parts of a large job are shared by sessions of one thread each, which is faster than sharing every layer.
+    single = session if threads == 1 else _open_session(file, 1)
+    return Denoiser(session, single, threads, channels)
+
+
+def _open_session(file, threads):
+    """Return onnxruntime's session of a file. Raises `UserError` when it cannot be loaded."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    try:
+        return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # noqa: BLE001 - onnxruntime raises classes of its own, without a common base
+        raise UserError(f"cannot load {file}: {first_line(error)}") from None
 
 
 def _check_proven(file):
@@ -70,8 +83,8 @@ class Denoiser:
             network for colour sees a grey image as a colour one.
     """
 
-    def __init__(self, session, channels):
-        self.session = session
+    def __init__(self, session, single, threads, channels):
+        self.session, self.single, self.threads = session, single, threads
         self.channels = channels
 
     def __call__(self, image):
@@ -113,11 +126,26 @@ class Denoiser:
             for index, image in enumerate(images):
                 self._denoise_tiles(image, denoised[index])
             return denoised
-        step = max(1, PIXELS_AT_ONCE // (height * width))
-        for start in range(0, len(images), step):
-            part = slice(start, start + step)
-            denoised[part] = from_unit(self._run(to_unit(images[part])), images.dtype)
+        parts = -(-len(images) * height * width // PIXELS_AT_ONCE)
+        if parts > 1:
+            parts = min(-(-parts // self.threads) * self.threads, len(images))
+        edges = np.linspace(0, len(images), parts + 1).astype(int)
+
+        def denoise_part(session, part):
+            denoised[part] = from_unit(_run(session, to_unit(images[part])), images.dtype)
+
+        self._map(denoise_part, [slice(*edge) for edge in itertools.pairwise(edges)])
         return denoised
+
+    def _map(self, function, parts):
+        """Call `function(session, part)` for each part: one alone on all threads, or many, each on one."""
+        if len(parts) == 1 or self.threads == 1:
+            for part in parts:
+                function(self.session, part)
+            return
+        with ThreadPoolExecutor(self.threads) as pool:
+            for done in [pool.submit(function, self.single, part) for part in parts]:
+                done.result()
 
     def _denoise_tiles(self, image, denoised):
         """Denoise one `(height, width, channels)` tile by tile into `denoised`; only a tile at a time is float.
@@ -127,17 +155,21 @@ class Denoiser:
         """
         height, width, _ = image.shape
         rows, columns = mirrored(height), mirrored(width)
-        for top in range(0, height, TILE):
-            outer_rows = rows[max(top - HALO, 0) : top + TILE + HALO]
-            for left in range(0, width, TILE):
-                outer_columns = columns[max(left - HALO, 0) : left + TILE + HALO]
-                outer = self._run(to_unit(image[np.ix_(outer_rows, outer_columns)])[None])[0]
-                inner = outer[min(top, HALO) :, min(left, HALO) :][:TILE, :TILE]
-                inner = inner[: height - top, : width - left]
-                denoised[top : top + TILE, left : left + TILE] = from_unit(inner, image.dtype)
 
-    def _run(self, noisy):
-        return self.session.run(["denoised"], {"noisy": noisy})[0]
+        def denoise_tile(session, corner):
+            top, left = corner
+            outer_rows = rows[max(top - HALO, 0) : top + TILE + HALO]
+            outer_columns = columns[max(left - HALO, 0) : left + TILE + HALO]
+            outer = _run(session, to_unit(image[np.ix_(outer_rows, outer_columns)])[None])[0]
+            inner = outer[min(top, HALO) :, min(left, HALO) :][:TILE, :TILE]
+            inner = inner[: height - top, : width - left]
+            denoised[top : top + TILE, left : left + TILE] = from_unit(inner, image.dtype)
+
+        self._map(denoise_tile, list(itertools.product(range(0, height, TILE), range(0, width, TILE))))
+
+
+def _run(session, noisy):
+    return session.run(["denoised"], {"noisy": noisy})[0]
 
 
 def mirrored(size):
@@ -163,13 +195,14 @@ def check_image(image):
 
 def to_unit(values):
     """Return pixels of any supported type as float32 in [0, 1]."""
-    return values.astype(np.float32) / np.float32(_white(values.dtype))
+    unit = values.astype(np.float32, copy=False)
+    return unit if values.dtype.kind == "f" else unit / np.float32(_white(values.dtype))
 
 
 def from_unit(values, dtype):
     """Return float pixels in [0, 1] as `dtype`, rounded where that is not float."""
     white = _white(dtype)
-    return values.astype(dtype) if dtype.kind == "f" else np.rint(values * np.float32(white)).astype(dtype)
+    return values.astype(dtype, copy=False) if dtype.kind == "f" else np.rint(values * np.float32(white)).astype(dtype)
 
 
 def _white(dtype):
@@ -184,7 +217,7 @@ def main(argv=None):
         "in: size, mode, depth, name, orientation. `-` reads one file from standard input, writes to standard output.",
     )
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="file, folder (searched recursively), or -")
-    parser.add_argument("--model", required=True, help="run folder, or .onnx file")
+    parser.add_argument("--model", required=True, help=f"run folder, .onnx file, or {' or '.join(NAMES)}")
     parser.add_argument("--output-dir", help="folder to write into, needed unless INPUT is -")
     parser.add_argument("--overwrite", action="store_true", help="replace outputs that are there already")
     parser.add_argument("--processes", type=int, metavar="N", help="that share the work (one a core)")

@@ -16,7 +16,7 @@ from keras_dae.errors import UserError, first_line, printable
 from keras_dae.files import whole_file
 from keras_dae.image_files import find_files
 from keras_dae.image_io import SUFFIXES, decode, encode
-from keras_dae.processes import map_in_processes
+from keras_dae.processes import cores, map_in_processes
 
 PART_FILES, PART_BYTES = 256, 2**20  # what one process takes at a time; larger files go alone
 
@@ -57,7 +57,7 @@ def denoise_files(inputs, model, output_dir, overwrite=False, processes=None):
     files = plan(inputs, output_dir)
     missing = [file for file in files if overwrite or not os.path.exists(file.target)]
     parts = _parts(missing)
-    processes = min(processes or _cores(), len(parts))
+    processes = min(processes or cores(), len(parts))
     start, failed = time.perf_counter(), []
     with tqdm(desc="denoising", total=len(missing), unit=" images", disable=None) as bar:
         results = ((part, denoise_part(denoiser, part)) for part in parts)
@@ -168,11 +168,6 @@ def _length(path):
         return os.stat(path).st_size
     except OSError:  # gone since it was found: reading it will say so
         return 0
-
-
-def _cores():
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def _read(source):

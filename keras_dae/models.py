@@ -1,0 +1,60 @@
+"""The trained models that come with the package: `python -m keras_dae.models` lists them. Imports no TensorFlow."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from keras_dae import errors
+from keras_dae.errors import UserError
+from keras_dae.files import read_json
+
+NAMES = ("mnist", "mnist-blind")
+HERE = Path(__file__).parent
+FOLDERS = (HERE / "saved_models", HERE.parent / "saved_models")  # installed; in a checkout
+
+
+def path(name):
+    """Return the run folder of a model that comes with the package.
+
+    Raises:
+        UserError: there is none of that name.
+    """
+    for folder in FOLDERS:
+        if name in NAMES and (folder / name / "model.onnx").is_file():
+            return folder / name
+    raise UserError(f"expected the name of a shipped model, {' or '.join(NAMES)}, got {name!r}")
+
+
+def find(model):
+    """Return the path of a run folder or file; if there is none and `model` is a shipped model's name, that one's."""
+    own = Path(model)
+    if str(model) in NAMES and not own.is_file() and not (own / "model.onnx").is_file():
+        return path(str(model))
+    return own
+
+
+def describe(name):
+    """Return a line on a shipped model, from its own files: noise, test PSNR and SSIM, size, folder."""
+    run = path(name)
+    config, metrics = read_json(run / "config.json")["config"], read_json(run / "metrics.json")
+    noises = ", ".join(config["noise"])
+    factors = " to ".join(f"{factor:g}" for factor in config["noise_factor"])
+    return (
+        f"{name}: {noises} noise of {factors}; its test images: {metrics['noisy']['psnr']:.2f} dB noisy, "
+        f"{metrics['test']['psnr']:.2f} dB denoised, SSIM {metrics['test']['ssim']:.3f}; "
+        f"{(run / 'model.onnx').stat().st_size / 1e6:.2f} MB; {run}"
+    )
+
+
+def main(argv=None):
+    """Print a line for each model; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m keras_dae.models",
+        description="List the models that come with the package: for load_denoiser(NAME) and denoise --model NAME.",
+    )
+    parser.parse_args(argv)
+    return errors.run(lambda: print(*map(describe, NAMES), sep="\n"))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,80 @@
+"""The benchmarks' referee and summary; what they measure is not tested."""
+
+import re
+
+import pytest
+
+from benchmarks.contender import take_turns
+from benchmarks.inference import BATCHES
+from benchmarks.inference import CONTENDERS as WAYS
+from benchmarks.summary import MULTIPLY_ADDS, plot, ratios, table
+
+COUNTING = """
+import itertools
+from benchmarks.contender import serve
+count = itertools.count()
+def measure():
+    print("not an answer")
+    return {"turn": next(count)}
+serve(measure)
+"""
+
+
+@pytest.fixture
+def modules(tmp_path, monkeypatch):
+    (tmp_path / "counting.py").write_text(COUNTING)
+    (tmp_path / "failing.py").write_text("raise SystemExit('no such thing here')")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:.")
+
+
+def test_contenders_take_turns(modules):
+    results = take_turns({"one": ["counting"], "other": ["counting"]}, rounds=3, name="test")
+    assert [results[name]["turn"] for name in results] == [[1, 2, 3]] * 2  # the first turn is to warm up
+    assert all(5 < peak < 200 for peak in results["one"]["peak MiB"])
+
+
+def test_a_contender_that_fails_says_why(modules):
+    with pytest.raises(RuntimeError, match=r"(?s)-m failing failed:.*no such thing here"):
+        take_turns({"one": ["failing"]}, rounds=1, name="test")
+
+
+@pytest.fixture
+def results():
+    def contest(seconds):
+        return {
+            name: {**{f"batch {size}": [seconds * size] * 3 for size in BATCHES}, "peak MiB": [100.0] * 3}
+            for name, seconds in seconds.items()
+        }
+
+    seconds = dict.fromkeys(WAYS, 2e-05) | {"PyTorch's ONNX export": 4e-5}
+    products = {"onnxruntime": {"matrix product": [60] * 3, "convolution": [100] * 3, "peak MiB": [90] * 3}}
+    names = ("processor", "cores", "python", "tensorflow", "keras", "onnxruntime", "torch")
+    return {
+        "machine": dict.fromkeys(names, "9"),
+        "rounds": 3,
+        "inference": {"1 threads": contest(seconds)},
+        "peak": {"1 threads": products},
+    }
+
+
+def test_ratios(results):
+    found = ratios(results)
+    assert found["images/s at batch 256, 1 threads: model.onnx / PyTorch's ONNX export"] == pytest.approx(2)
+    share = MULTIPLY_ADDS / 2e-5 / 100e9
+    assert found["model.onnx at batch 256, 1 threads: share of the convolution peak"] == pytest.approx(share)
+
+
+def test_table_and_plot(results, tmp_path):
+    lines = table(results).splitlines()
+    assert any(re.fullmatch(r"\| model.onnx \|( 50,000 \|){4} 100 \|", line) for line in lines)
+    plot(results, tmp_path / "plot.png")
+    assert (tmp_path / "plot.png").stat().st_size > 10_000
+
+
+def test_multiply_adds_are_the_networks():
+    from keras_dae.model import build_autoencoder
+
+    layers = [layer for layer in build_autoencoder((28, 28, 1)).layers if layer.weights]
+    # Each tap of a kernel meets each pixel of the smaller side of its layer once.
+    pixels = [14 * 14, 7 * 7, 3 * 3, 3 * 3, 7 * 7, 14 * 14]
+    assert sum(int(layer.kernel.shape.num_elements()) * size for layer, size in zip(layers, pixels)) == MULTIPLY_ADDS

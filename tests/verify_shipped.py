@@ -1,0 +1,48 @@
+"""Are the committed models what their cards say? `python tests/verify_shipped.py` (needs MNIST)
+
+Recomputes the figures of metrics.json on MNIST's test images with model.keras, and proves the exports once more.
+"""
+
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+from export.run import check_run
+from keras_dae import errors, models
+from keras_dae.data import load_dataset
+from keras_dae.errors import UserError
+from keras_dae.files import read_json
+from keras_dae.run_folder import load_config
+
+TOLERANCE = 1e-4  # relative: other processors sum in other orders
+
+
+def verify(name):
+    """Print a shipped model's figures. Raises `UserError` or `ParityError` when it is not what its files say."""
+    from keras_dae.metrics import mean_metrics
+    from keras_dae.model_file import load_model
+    from keras_dae.pipeline import evaluation_images
+
+    run = models.path(name)
+    config, said = load_config(run / "config.json"), read_json(run / "metrics.json")
+    dataset = load_dataset(config)
+    if dataset.sha256 != said["dataset_sha256"]:
+        raise UserError(f"expected the images that {name} was trained on, got others of the name {dataset.name}")
+    noisy, clean = evaluation_images(dataset.test, config)
+    denoised = load_model(run / "model.keras").predict(noisy, batch_size=500, verbose=0)
+    found = mean_metrics(clean, denoised)
+    for metric, value in found.items():
+        if abs(value / said["test"][metric] - 1) > TOLERANCE:
+            raise UserError(f"{name}: metrics.json says a {metric} of {said['test'][metric]}, recomputed {value}")
+    with tempfile.TemporaryDirectory() as folder:  # the proof is not to change what is committed
+        copy = Path(shutil.copytree(run, Path(folder, name)))
+        check_run(copy)
+    print(f"{name}: {', '.join(f'{metric} {value:.5g}' for metric, value in found.items())}, exports proven")
+
+
+if __name__ == "__main__":
+    sys.exit(errors.run(lambda: [verify(name) for name in models.NAMES] and None))
