@@ -24,8 +24,10 @@ def ours(batch_size):
 
     from keras_dae.callbacks import Throughput
     from keras_dae.fit import compiled_model
+    from keras_dae.parallel import use_cores_apart
     from keras_dae.pipeline import epoch_plan, training_batches
 
+    use_cores_apart()
     config = TrainConfig(batch_size=batch_size, epochs=2)
     train = images()
     batch_size, steps, steps_per_execution = epoch_plan(train, config)

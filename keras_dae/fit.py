@@ -14,6 +14,7 @@ from keras_dae.checkpoint import Checkpoint, EarlyStopping
 from keras_dae.errors import UserError
 from keras_dae.metrics import psnr
 from keras_dae.model import build_autoencoder
+from keras_dae.parallel import InParts, parts_of, use_cores_apart
 from keras_dae.pipeline import epoch_plan, evaluation_images, training_batches
 
 WATCHED = 100  # validation images on which a collapse is looked for
@@ -34,6 +35,7 @@ def fit(config, dataset, checkpoint_dir, tensorboard=None):
     Raises:
         UserError: the training diverged or collapsed, images can no longer be read, or a checkpoint cannot be written.
     """
+    use_cores_apart()
     keras.utils.set_random_seed(config.seed)
     tf.config.experimental.enable_op_determinism()
     noisy, clean = evaluation_images(dataset.validation, config)
@@ -71,7 +73,7 @@ def fit(config, dataset, checkpoint_dir, tensorboard=None):
     if config.early_stopping is not None:
         checkpoint.restore_best(model)
     check_useful(model, noisy[:WATCHED], clean[:WATCHED])
-    return model, checkpoint.history
+    return model.network, checkpoint.history
 
 
 @contextlib.contextmanager
@@ -91,12 +93,13 @@ def _forgetting_gradients():
 
 
 def compiled_model(config, mean, steps, steps_per_execution):
-    """Return the untrained network with the loss and the optimizer of `config`, for epochs of `steps` steps.
+    """Return the untrained network, `InParts`, with loss and optimizer of `config`, for epochs of `steps` steps.
 
     `mean` is the clean images'; the network starts there, but not from a mean of 0 or 1, where it could not learn.
     """
     mean = float(np.clip(mean, 0.01, 0.99))
-    model = build_autoencoder((None, None, config.channels), config.initialization, config.seed, mean)
+    network = build_autoencoder((None, None, config.channels), config.initialization, config.seed, mean)
+    model = InParts(network, parts_of(config.batch_size))
     model.compile(
         optimizer=keras.optimizers.Adam(learning_rate(config, steps), config.beta_1, config.beta_2),
         loss="mse",
