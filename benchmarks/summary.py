@@ -97,7 +97,9 @@ def plot(results, path):
 
     contests = results["inference"]
     figure = Figure(figsize=(10, 4.5), layout="constrained")
-    for axes, (name, contest) in zip(figure.subplots(1, len(contests), sharey=True), contests.items()):
+    for axes, (name, contest) in zip(
+        figure.subplots(1, len(contests), sharey=True, squeeze=False)[0], contests.items()
+    ):
         for contender, measured in contest.items():
             axes.plot(BATCHES, [size / median(measured[f"batch {size}"]) for size in BATCHES], "o-", label=contender)
         axes.set(xscale="log", yscale="log", xlabel="batch size", title=name, xticks=BATCHES, xticklabels=BATCHES)

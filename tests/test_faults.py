@@ -20,7 +20,7 @@ from keras_dae.checkpoint import SUMS, checksums, is_sound
 from keras_dae.files import locked, put_folder_in_place, remove_old, write_json
 
 ROOT = Path(__file__).parent.parent
-KILLS = 25
+KILLS = 18
 
 
 @pytest.fixture(scope="module")

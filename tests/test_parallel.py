@@ -1,0 +1,40 @@
+"""A batch in parts gives what the whole gives."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_dae import parallel
+from keras_dae.model import build_autoencoder
+from keras_dae.parallel import InParts, parts_of
+
+
+@pytest.fixture(scope="module")
+def network():
+    return build_autoencoder(seed=0)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 5])
+def test_same_images(network, batch):
+    noisy = np.random.default_rng(0).random((batch, 20, 24, 1), np.float32)
+    np.testing.assert_allclose(InParts(network, 3)(noisy), network(noisy), atol=1e-6)
+
+
+def test_same_training(network):
+    images = np.random.default_rng(0).random((12, 20, 20, 1), np.float32)
+    trained = []
+    for parts in (1, 2):
+        copy = keras.models.clone_model(network)
+        copy.set_weights(network.get_weights())
+        model = InParts(copy, parts)
+        model.compile(keras.optimizers.SGD(1.0), "mse")
+        model.fit(images, images, batch_size=6, epochs=2, shuffle=False, verbose=0)
+        trained.append(copy.get_weights())
+    for whole, halves, before in zip(*trained, network.get_weights()):
+        np.testing.assert_allclose(halves, whole, atol=1e-6)
+        assert not np.array_equal(whole, before)
+
+
+def test_one_part_a_core_but_not_of_a_few_images(monkeypatch):
+    monkeypatch.setattr(parallel, "cores", lambda: 4)
+    assert [parts_of(size) for size in (4, 31, 32, 64, 100)] == [1, 1, 2, 4, 4]
