@@ -34,19 +34,19 @@ def parts_of(batch_size):
 
 
 class InParts(keras.Model):
-    """A network that is computed on parts of a batch, which do not wait for each other; its weights are the network's.
+    """A network that is trained on parts of a batch, which do not wait for each other; its weights are the network's.
 
     Args:
         network: `keras.Model` from images to images, `(batch, height, width, channels)`.
-        parts: how many; the last may be a bit larger.
+        parts: how many; a batch to train on has at least as many images. Where nothing is trained, it stays whole.
     """
 
     def __init__(self, network, parts):
         super().__init__()
         self.network, self.parts = network, parts
 
-    def call(self, noisy):
-        if self.parts == 1:
+    def call(self, noisy, training=False):
+        if self.parts == 1 or not training:
             return self.network(noisy)
         images = tf.shape(noisy)[0]
         edges = [images * part // self.parts for part in range(self.parts + 1)]

@@ -14,10 +14,10 @@ def network():
     return build_autoencoder(seed=0)
 
 
-@pytest.mark.parametrize("batch", [1, 2, 5])
-def test_same_images(network, batch):
+@pytest.mark.parametrize(("batch", "training"), [(1, False), (3, True), (5, True)])
+def test_same_images(network, batch, training):
     noisy = np.random.default_rng(0).random((batch, 20, 24, 1), np.float32)
-    np.testing.assert_allclose(InParts(network, 3)(noisy), network(noisy), atol=1e-6)
+    np.testing.assert_allclose(InParts(network, 3)(noisy, training=training), network(noisy), atol=1e-6)
 
 
 def test_same_training(network):
