@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 from PIL import Image
 
@@ -111,6 +112,17 @@ def test_onnxruntime_in_cpp(folder):
     run("g++", "-std=c++17", f"-I{include}", source, "-o", program, named_as_it_is_linked, f"-Wl,-rpath,{folder}")
     run(program, folder / "model.onnx", *SIZE, folder / "noisy.f32", folder / "onnx_cpp.f32")
     assert_equal_floats(folder, np.fromfile(folder / "onnx_cpp.f32", np.float32))
+
+
+@pytest.mark.parametrize("size", [(28, 28), SIZE])
+def test_openvino(folder, size):
+    """model.onnx in OpenVINO: both ways through it, with padding and without."""
+    openvino = pytest.importorskip("openvino", reason="openvino is not installed")
+    noisy = np.load(folder / "noisy.npy")[:, : size[0], : size[1]]
+    exact = {"INFERENCE_PRECISION_HINT": "f32"}
+    denoiser = openvino.Core().compile_model(folder / "model.onnx", "CPU", exact)
+    (expected,) = onnxruntime.InferenceSession(folder / "model.onnx").run(["denoised"], {"noisy": noisy})
+    np.testing.assert_allclose(denoiser({"noisy": noisy})["denoised"], expected, atol=1e-5)
 
 
 def test_python_example_with_this_python(folder):

@@ -346,6 +346,10 @@ class TestBadInput:
     def test_unknown_format(self, run, capsys):
         self.check(capsys, [run, "--formats", "onnx", "tflite"], "tflite")
 
+    @pytest.mark.parametrize("name", ["tflite", "hf"])
+    def test_unknown_format_to_check(self, run, capsys, name):
+        self.check(capsys, [run, "--check", "--formats", "onnx", name], name)
+
     def test_nothing_to_check(self, tmp_path, run, capsys):
         (tmp_path / "bare").mkdir()
         shutil.copy(run / "model.keras", tmp_path / "bare")
