@@ -1,6 +1,7 @@
 """LiteRT (once TensorFlow Lite): model.tflite, for phones and small devices."""
 
 import keras
+import tensorflow as tf
 
 from export.graph import network
 from keras_dae.files import whole_file
@@ -21,9 +22,10 @@ def export_litert(model, path):
         UserError: `model` is not this network, or the file cannot be written.
     """
     noisy = keras.Input((None, None, model.input_shape[-1]), name="noisy")
-    deployed = keras.Model(noisy, {"denoised": Deployed(network(model))(noisy)})
+    deployed = keras.Model(noisy, {"denoised": Deployed(network(model, tf.int32))(noisy)})
     with whole_file(path) as temporary:
-        deployed.export(temporary, format="litert", verbose=False)
+        only = {"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS]}
+        deployed.export(temporary, format="litert", verbose=False, target_spec=only)
 
 
 class Deployed(keras.layers.Layer):

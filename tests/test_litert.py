@@ -107,7 +107,7 @@ assert not {"tensorflow", "keras"} & set(sys.modules)
         np.testing.assert_allclose(np.load(tmp_path / "denoised.npy"), reference(model, noisy), atol=1e-5)
 
     def test_the_readmes_code(self, model, tflite, monkeypatch):
-        readme = Path(__file__).with_name("..").resolve().joinpath("README.md").read_text(encoding="utf-8")
+        readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
         code = readme.split("### LiteRT")[1].split("```python\n")[1].split("```")[0]
         monkeypatch.chdir(tflite.parent)
         names = {"noisy": np.random.default_rng(1).random((1, 17, 50, 1), np.float32)}
@@ -124,7 +124,7 @@ assert not {"tensorflow", "keras"} & set(sys.modules)
         assert schema.BuiltinOperator.CUSTOM not in codes
 
     def test_size(self, tflite):
-        assert tflite.stat().st_size < 490_000
+        assert tflite.stat().st_size < 500_000
 
 
 @needs_litert
