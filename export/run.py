@@ -32,13 +32,14 @@ def export_run(run, output_dir=None, formats=None, dataset=None):
     """Write the exports of a run folder, or of a .keras file; return their paths, format -> path.
 
     `saved_model/<n>`, `model.onnx`, `model.int8.onnx`, `model.tflite` and `parity.json` go into the run folder, or
-    into `output_dir`, each whole or not at all. When one fails its proof, nothing is written and what is there stays; when only 8 bits
-    cost more than INT8_LOSS, the others are written.
+    into `output_dir`, each whole or not at all. When one fails its proof, nothing is written and what is there stays;
+    when only 8 bits cost more than INT8_LOSS, the others are written.
 
     Args:
         run: run folder with model.keras, or a .keras file.
         output_dir: where to write; None for the run folder.
-        formats: some of FORMATS; None for DEFAULT_FORMATS, int8 then being left out with a note where it costs too much.
+        formats: some of FORMATS; None for DEFAULT_FORMATS, int8 then being left out with a note where it costs too
+            much.
         dataset: `DataSet` that fixes the ranges of `int8` and measures its loss; None for the run's own images, or
             the built-in digits where a run has none (a .keras file, imported weights).
 

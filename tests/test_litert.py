@@ -73,10 +73,9 @@ class TestProof:
         with pytest.raises(ParityError, match=r"model\.tflite: .*differs by"):
             verify(newer, {"litert": tflite})
 
-    @pytest.mark.parametrize("damage", [lambda c: b"", lambda c: c[:-5000], lambda c: b"garbage", None])
-    def test_what_does_not_run(self, model, tflite, tmp_path, few_cases, damage):
-        if damage:
-            (tmp_path / "broken.tflite").write_bytes(damage(tflite.read_bytes()))
+    @pytest.mark.parametrize("size", [-5000, 0])
+    def test_what_does_not_run(self, model, tflite, tmp_path, few_cases, size):
+        (tmp_path / "broken.tflite").write_bytes(tflite.read_bytes()[:size])
         with pytest.raises(ParityError, match=r"broken\.tflite does not run"):
             verify(model, {"litert": tmp_path / "broken.tflite"})
 
