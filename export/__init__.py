@@ -6,7 +6,9 @@ Public names load on first use: `import export` imports neither TensorFlow nor o
 from keras_dae.lazy import lazy_names
 
 _MODULE_OF = {
+    "export_hub": "to_hub",
     "export_int8": "to_int8",
+    "export_litert": "to_litert",
     "export_onnx": "to_onnx",
     "export_run": "run",
     "export_saved_model": "to_saved_model",

@@ -8,27 +8,44 @@ from keras_dae import errors
 
 
 def main(argv=None):
-    """Command line of `export_run` and of checking what was exported; returns the exit status.
+    """Command line of `export_run`, of `export_hub` and of checking what was exported; returns the exit status.
 
     0: all is proven; 1: an artefact does not compute what Keras does; 2: a mistake that the user can mend.
     """
     parser = argparse.ArgumentParser(prog="python -m export", description=__doc__)
     parser.add_argument("run", help="run folder, or a .keras file with --output-dir")
     parser.add_argument("--output-dir", help="where to write (the run folder)")
-    parser.add_argument("--formats", nargs="+", metavar="FORMAT", help="saved_model, onnx, int8 (all)")
+    parser.add_argument(
+        "--formats",
+        nargs="+",
+        metavar="FORMAT",
+        help="saved_model, onnx, int8 (these); litert; or hf alone: a folder for the Hugging Face hub, --output-dir",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace the folder of --formats hf")
     parser.add_argument(
         "--check", action="store_true", help="export nothing; prove once more what is in the run folder"
     )
     options = parser.parse_args(argv)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-    return errors.run(_check if options.check else _export, options)
+    if options.check:
+        return errors.run(_check, options)
+    return errors.run(_hub if "hf" in (options.formats or ()) else _export, options)
 
 
 def _export(options):
     from export.run import export_run, print_proof
 
     print_proof(options.output_dir or options.run, export_run(options.run, options.output_dir, options.formats))
+
+
+def _hub(options):
+    if options.formats != ["hf"] or not options.output_dir:
+        raise errors.UserError("expected --formats hf alone, with --output-dir; the other formats go into the run")
+    from export.run import print_proof
+    from export.to_hub import export_hub
+
+    print_proof(options.output_dir, export_hub(options.run, options.output_dir, options.overwrite))
 
 
 def _check(options):

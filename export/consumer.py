@@ -19,6 +19,14 @@ def run_onnx(path, inputs):
     return {name: session.run(["denoised"], {"noisy": noisy})[0] for name, noisy in inputs.items()}
 
 
+def run_litert(path, inputs):
+    """Return what LiteRT makes of each batch; the runner resizes the input to it."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    runner = Interpreter(path).get_signature_runner("serving_default")
+    return {name: runner(noisy=noisy)["denoised"] for name, noisy in inputs.items()}
+
+
 def run_saved_model(path, inputs):
     """Return what both signatures make of each batch, after replaying the warm-up requests."""
     import tensorflow as tf
@@ -50,7 +58,7 @@ def main(path, inputs_file, outputs_file):
     sys.modules["keras"] = None  # from here on an attempt to import it fails
     with np.load(inputs_file, allow_pickle=False) as arrays:
         inputs = dict(arrays)
-    outputs = (run_onnx if path.endswith(".onnx") else run_saved_model)(path, inputs)
+    outputs = {".onnx": run_onnx, ".tflite": run_litert}.get(Path(path).suffix, run_saved_model)(path, inputs)
     np.savez(outputs_file, **outputs)
 
 

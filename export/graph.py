@@ -23,13 +23,14 @@ BEFORE = [[0, 0], [1, 0], [1, 0], [0, 0]]  # what PyTorch's padding=1 comes to a
 AFTER = [[0, 0], [0, 1], [0, 1], [0, 0]]  # the same of a transposed convolution as a convolution
 
 
-def network(model):
+def network(model, integers=tf.int64):
     """Return a function from noisy to denoised images: float32 `(batch, height, width, channels)` in [0, 1], any size.
 
     Eager or inside a `tf.function`; the weights are constants.
 
     Args:
         model: the Keras model of `keras_dae.model.build_autoencoder`.
+        integers: dtype that sizes are computed in: int64 is ONNX's own, LiteRT's operators want int32.
 
     Raises:
         UserError: `model` is not this network.
@@ -42,10 +43,8 @@ def network(model):
 
     def denoise(noisy):
         with tf.name_scope("pad"):
-            shape = tf.shape(noisy, out_type=tf.int64)
-            size = shape[1:3]
-            missing = padded_size(size) - size
-            x = tf.cond(tf.cast(tf.reduce_max(missing), tf.bool), lambda: pad(noisy, size, missing), lambda: noisy)
+            shape = tf.shape(noisy, out_type=integers)
+            x = pad(noisy, shape[1:3])
         for index, (_, _, stride) in enumerate(ENCODER):
             with tf.name_scope(f"encoder_conv{index + 1}"):
                 x = tf.nn.conv2d(x, kernels[index], stride, BEFORE if stride > 1 else "VALID")
@@ -105,18 +104,22 @@ def padded_size(size):
     return tf.maximum((size + (MULTIPLE - 1)) // MULTIPLE * MULTIPLE, SMALLEST)
 
 
-def pad(images, size, missing):
-    """Return images `(batch, height, width, channels)` of `size` with `missing` rows and columns more, both `(2,)`."""
-    for axis, (before, after) in enumerate(zip(tf.unstack(size), tf.unstack(size + missing)), start=1):
-        images = tf.gather(images, mirrored(before, after), axis=axis)
+def pad(images, size):
+    """Return images `(batch, height, width, channels)` of `size` `(2,)` continued to a size the network works on.
+
+    What is missing is gathered and appended, which costs next to nothing where nothing is missing. Not a branch
+    around the padding: after one, OpenVINO 2026.4 computes garbage where sizes are not fixed.
+    """
+    for axis, (before, after) in enumerate(zip(tf.unstack(size), tf.unstack(padded_size(size))), start=1):
+        images = tf.concat([images, tf.gather(images, mirrored(tf.range(before, after), before), axis=axis)], axis)
     return images
 
 
-def mirrored(size, padded):
-    """Return which of `size` rows stands at each of `padded` rows: 0 … size-1, then back and forth.
+def mirrored(rows, size):
+    """Return which row of an image of `size` rows stands at each of `rows`: 0 … size-1, then back and forth.
 
     The image is continued after its end by its own reflection, without the edge, however small it is.
     """
     period = tf.maximum(2 * size - 2, 1)
-    step = tf.range(padded) % period
+    step = rows % period
     return tf.minimum(step, period - step)

@@ -19,6 +19,12 @@ TOLERANCE = 1e-5  # of any pixel, on the [0, 1] scale
 PNG_TOLERANCE = 1  # of 255: a value between two levels may go to either
 INT8_TOLERANCE = 0.1  # root mean square of a batch, on the [0, 1] scale, where it is not known what it was
 INT8_SLACK = 0.01  # of the root mean square, for another machine's arithmetic
+PACKAGES = {  # whose versions the proof holds for, besides Keras's and NumPy's
+    "saved_model": ("tensorflow",),
+    "onnx": ("onnx", "onnxruntime"),
+    "int8": ("onnx", "onnxruntime"),
+    "litert": ("tensorflow", "ai-edge-litert"),
+}
 INT8_KINDS = ("digits", "zeros")  # 8 bits clip what calibration never saw, such as random and all-white images
 
 
@@ -33,7 +39,7 @@ def verify(model, artefacts, int8_tolerance=INT8_TOLERANCE):
 
     Args:
         model: the Keras model.
-        artefacts: `saved_model`, `onnx` or `int8` -> path.
+        artefacts: `saved_model`, `onnx`, `int8` or `litert` -> path.
         int8_tolerance: root mean square error that 8 bits may make on digits. How much is right depends on what the
             network was trained on: what it loses on its own images is measured beside this, see `export.run`.
 
@@ -48,9 +54,7 @@ def verify(model, artefacts, int8_tolerance=INT8_TOLERANCE):
         entry, wrong = (
             check_int8(outputs, expected, int8_tolerance) if kind == "int8" else check_float(outputs, expected)
         )
-        packages = ("onnx", "onnxruntime")
         if kind == "saved_model":
-            packages = ("tensorflow",)
             png_entry, png_wrong = check_png(outputs, inputs, model)
             entry, wrong = entry | png_entry, wrong + png_wrong
         problems += [f"{Path(path).name}: {problem}" for problem in wrong]
@@ -58,7 +62,7 @@ def verify(model, artefacts, int8_tolerance=INT8_TOLERANCE):
             "batches": list(BATCHES),
             "sizes": [f"{height}×{width}" for height, width in SIZES],
             "images": list(KINDS),
-            "versions": {package: version(package) for package in ("keras", "numpy", *packages)},
+            "versions": {package: version(package) for package in ("keras", "numpy", *PACKAGES[kind])},
         }
     if problems:
         shown = "; ".join(problems[:3]) + (f"; and {len(problems) - 3} more" if len(problems) > 3 else "")

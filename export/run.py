@@ -6,6 +6,7 @@ import shutil
 import sys
 import tempfile
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,9 @@ from keras_dae.files import expecting, locked, read_json, sync, write_json
 from keras_dae.model_card import write_model_card
 from keras_dae.run_folder import load_config
 
-FORMATS = ("saved_model", "onnx", "int8")
-FILES = {"saved_model": "saved_model", "onnx": "model.onnx", "int8": "model.int8.onnx"}
+FILES = {"saved_model": "saved_model", "onnx": "model.onnx", "int8": "model.int8.onnx", "litert": "model.tflite"}
+FORMATS = tuple(FILES)
+DEFAULT_FORMATS = ("saved_model", "onnx", "int8")
 CALIBRATION_BATCHES = 8
 INT8_LOSS = 0.1  # dB of PSNR that 8 bits may cost
 BATCH = 250
@@ -29,27 +31,29 @@ BATCH = 250
 def export_run(run, output_dir=None, formats=None, dataset=None):
     """Write the exports of a run folder, or of a .keras file; return their paths, format -> path.
 
-    `saved_model/<n>`, `model.onnx`, `model.int8.onnx` and `parity.json` go into the run folder, or into `output_dir`,
-    each whole or not at all. When one fails its proof, nothing is written and what is there stays; when only 8 bits
-    cost more than INT8_LOSS, the others are written.
+    `saved_model/<n>`, `model.onnx`, `model.int8.onnx`, `model.tflite` and `parity.json` go into the run folder, or
+    into `output_dir`, each whole or not at all. When one fails its proof, nothing is written and what is there stays;
+    when only 8 bits cost more than INT8_LOSS, the others are written.
 
     Args:
         run: run folder with model.keras, or a .keras file.
         output_dir: where to write; None for the run folder.
-        formats: some of FORMATS; None for all, int8 then being left out with a note where it costs too much.
+        formats: some of FORMATS; None for DEFAULT_FORMATS, int8 then being left out with a note where it costs too
+            much.
         dataset: `DataSet` that fixes the ranges of `int8` and measures its loss; None for the run's own images, or
             the built-in digits where a run has none (a .keras file, imported weights).
 
     Raises:
-        UserError: no such model, images or format, or the folder cannot be written.
+        UserError: no such model, images or format, a package that a format needs is missing, or the folder cannot be
+            written.
         ParityError: an artefact does not compute what Keras does, or 8 bits that were asked for cost too much.
     """
     from keras_dae.model_file import load_model
     from keras_dae.torch_weights import to_state_dict
 
-    asked, formats = formats, tuple(dict.fromkeys(formats or FORMATS))
-    if unknown := [name for name in formats if name not in FORMATS]:
-        raise UserError(f"expected formats of {', '.join(FORMATS)}; got {', '.join(unknown)}")
+    asked, formats = formats, tuple(dict.fromkeys(formats or DEFAULT_FORMATS))
+    _check_known(formats)
+    _check_installed(formats)
     run = Path(run)
     if output_dir is None and not run.is_dir() and run.exists():
         raise UserError(f"expected --output-dir with a .keras file, got {run} alone")
@@ -82,18 +86,20 @@ def check_run(run, formats=None):
     """Prove the artefacts in a run folder once more; return `(entries, paths)`, see `verify`.
 
     Raises:
-        UserError: no run, or none of its artefacts is there.
+        UserError: no run or format, none of its artefacts is there, or a package that one needs is not.
         ParityError: an artefact does not compute what model.keras does.
     """
     from export.to_saved_model import next_version
     from keras_dae.model_file import load_model
 
+    _check_known(formats or ())
     run = Path(run)
     newest = str(next_version(run / FILES["saved_model"]) - 1)
     paths = {name: run / FILES[name] / (newest if name == "saved_model" else "") for name in formats or FORMATS}
     paths = {name: path for name, path in paths.items() if path.exists()}
     if not paths:
         raise UserError(f"expected exports in {run}, found none; python -m export {run} makes them")
+    _check_installed(paths)
     # 8 bits must be as close to Keras as they were when what they lose was measured.
     proof = read_json(run / "parity.json") if (run / "parity.json").is_file() else {}
     before = proof.get("int8", {}).get("max_rms_error")
@@ -112,6 +118,18 @@ def print_proof(folder, paths, entries=None):
             print(f"{path}: within {entry['max_rms_error']:.2g} (root mean square) of Keras on digits")
         else:
             print(f"{path}: equals Keras within {entry['max_abs_error']:.2g} ({entry['tolerance']:g} is allowed)")
+
+
+def _check_known(formats):
+    """Raise `UserError` when some of `formats` are none of FORMATS."""
+    if unknown := [name for name in formats if name not in FORMATS]:
+        raise UserError(f"expected formats of {', '.join(FORMATS)}; got {', '.join(unknown)}")
+
+
+def _check_installed(formats):
+    """Raise `UserError` when LiteRT is to run, and its package is missing."""
+    if "litert" in formats and not find_spec("ai_edge_litert"):
+        raise UserError("litert needs the package ai-edge-litert: pip install 'keras_dae[litert]'")
 
 
 def _config_of(run):
@@ -155,6 +173,10 @@ def _build(model, work, formats, run, config, dataset):
         from export.to_saved_model import export_saved_model
 
         export_saved_model(model, paths["saved_model"])
+    if "litert" in formats:
+        from export.to_litert import export_litert
+
+        export_litert(model, paths["litert"])
     float_path = paths.get("onnx", work / FILES["onnx"])
     if {"onnx", "int8"} & set(formats):
         export_onnx(model, float_path, metadata)

@@ -47,43 +47,26 @@ def export_onnx(model, path, metadata=None):
         onnx.save(proto, temporary)
 
 
-def _name_in_order(graph, place="", outer=()):
+def _name_in_order(graph):
     """Order the nodes, and number constants and what tf2onnx made, so that the same network gives the same bytes.
 
-    tf2onnx goes through sets, merges equal constants under the name of any of them, and counts what TensorFlow has
-    traced in the names of branches.
-
-    Args:
-        graph: of the model, or of a branch in it.
-        place: what the names in a branch begin with.
-        outer: `{old: new}` of the names outside that a branch may use.
+    tf2onnx goes through sets, and merges equal constants under the name of any of them.
     """
     _order(graph)
     constants = {constant.name: constant for constant in graph.initializer}
     used = list(dict.fromkeys(name for node in graph.node for name in node.input if name in constants))
     small = [name for name in used if "/bias" not in name and len(constants[name].dims) < 2]
-    names = {**dict(outer), **{name: f"{place}constant_{number}" for number, name in enumerate(small)}}
-    counted = {}
+    names, counted = {name: f"constant_{number}" for number, name in enumerate(small)}, {}
 
     def rename(name):
         if name not in names:
-            plain = name.removeprefix(f"{graph.name}_")
-            names[name] = place + re.sub("__([0-9]+)", lambda n: f"__{counted.setdefault(n[1], len(counted))}", plain)
+            names[name] = re.sub("__([0-9]+)", lambda found: f"__{counted.setdefault(found[1], len(counted))}", name)
         return names[name]
 
     for node in graph.node:
         node.name = rename(node.name)
         node.input[:] = map(rename, node.input)
         node.output[:] = map(rename, node.output)
-        for branch in node.attribute:
-            if branch.HasField("g"):
-                _name_in_order(branch.g, f"{node.name}/{branch.name}/", names)
-                branch.g.name = branch.name
-    for value in graph.output:
-        value.name = rename(value.name)
-        for dimension in value.type.tensor_type.shape.dim:
-            if dimension.dim_param.startswith("unk__"):  # a number again
-                dimension.Clear()
     initializers = [constants[name] for name in used]
     for constant in initializers:
         constant.name = rename(constant.name)
@@ -101,8 +84,7 @@ def _order(graph):
         node = producers.get(name)
         if node is None or node.output[0] in ordered:
             return
-        branches = [attribute.g for attribute in node.attribute if attribute.HasField("g")]
-        for needed in (*node.input, *(name for branch in branches for inner in branch.node for name in inner.input)):
+        for needed in node.input:
             visit(needed)
         ordered[node.output[0]] = onnx.NodeProto.FromString(node.SerializeToString())
 

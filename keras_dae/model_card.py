@@ -87,7 +87,8 @@ In TensorFlow Serving; any size; the signature `denoise_image` takes and gives P
 docker run -p 8501:8501 -v "$PWD/saved_model:/models/denoiser" -e MODEL_NAME=denoiser tensorflow/serving
 curl --data '{{"instances": [[[{example}, …], …], …]}}' http://127.0.0.1:8501/v1/models/denoiser:predict
 ```
-
+"""
+LIMITS = """
 ## Limits
 
 - It knows images of {dataset[name]} with {noise}. Others are likely to come out worse; measure it:
@@ -107,13 +108,26 @@ def write_model_card(run):
     run = Path(run)
     if not (run / "metrics.json").is_file():
         return
-    with expecting(f"the JSON files in {run}"):
-        text = _text(run)
+    text = card_text(run)
     with whole_file(run / "README.md") as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
-def _text(run):
+def card_text(folder, used=USED):
+    """Return the model card of a folder with config.json and metrics.json, and evaluation and parity where known.
+
+    Args:
+        folder: path.
+        used: the section on how it is used, a template like USED.
+
+    Raises:
+        UserError: a file is missing or is not as this package writes it.
+    """
+    with expecting(f"the JSON files in {folder}"):
+        return _text(Path(folder), used)
+
+
+def _text(run, used):
     about, metrics = read_json(run / "config.json"), read_json(run / "metrics.json")
     config, dataset = about["config"], about["dataset"] | {"name": printable(about["dataset"]["name"])}
     fell_back = config["dataset"] == "auto" and dataset["name"] == "digits" and config["noisy_dir"] is None
@@ -143,7 +157,7 @@ def _text(run):
         )
     if (run / "parity.json").is_file():
         text += EXPORTED + "".join(_parity_rows(read_json(run / "parity.json")))
-    return text + USED.format(**values)
+    return text + used.format(**values) + LIMITS.format(**values)
 
 
 def _psnr_table(evaluation):

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 from PIL import Image
 
@@ -111,6 +112,19 @@ def test_onnxruntime_in_cpp(folder):
     run("g++", "-std=c++17", f"-I{include}", source, "-o", program, named_as_it_is_linked, f"-Wl,-rpath,{folder}")
     run(program, folder / "model.onnx", *SIZE, folder / "noisy.f32", folder / "onnx_cpp.f32")
     assert_equal_floats(folder, np.fromfile(folder / "onnx_cpp.f32", np.float32))
+
+
+@pytest.mark.parametrize("size", [(28, 28), SIZE])
+def test_openvino(folder, size, monkeypatch):
+    """model.onnx by the README's code, sizes not fixed, where padding is needed and where it is not."""
+    pytest.importorskip("openvino", reason="openvino is not installed")
+    readme = (EXAMPLES.parent.parent / "README.md").read_text(encoding="utf-8")
+    code = readme.split("### OpenVINO")[1].split("```python\n")[1].split("```")[0]
+    names = {"noisy": np.load(folder / "noisy.npy")[:, : size[0], : size[1]]}
+    monkeypatch.chdir(folder)
+    exec(code, names)
+    (expected,) = onnxruntime.InferenceSession("model.onnx").run(["denoised"], {"noisy": names["noisy"]})
+    np.testing.assert_allclose(names["denoised"], expected, atol=1e-5)
 
 
 def test_python_example_with_this_python(folder):

@@ -346,6 +346,10 @@ class TestBadInput:
     def test_unknown_format(self, run, capsys):
         self.check(capsys, [run, "--formats", "onnx", "tflite"], "tflite")
 
+    @pytest.mark.parametrize("name", ["tflite", "hf"])
+    def test_unknown_format_to_check(self, run, capsys, name):
+        self.check(capsys, [run, "--check", "--formats", "onnx", name], name)
+
     def test_nothing_to_check(self, tmp_path, run, capsys):
         (tmp_path / "bare").mkdir()
         shutil.copy(run / "model.keras", tmp_path / "bare")
@@ -369,7 +373,7 @@ class TestBadInput:
 @pytest.mark.parametrize("size", [*range(1, 30), 97])
 def test_mirrored_is_what_numpy_calls_reflect(size):
     size_before = tf.constant(size, tf.int64)
-    rows = mirrored(size_before, padded_size(size_before)).numpy()
+    rows = mirrored(tf.range(padded_size(size_before)), size_before).numpy()
     assert len(rows) == max(20, -(-size // 4) * 4)
     assert rows.tolist() == np.pad(np.arange(size), (0, len(rows) - size), "reflect" if size > 1 else "edge").tolist()
     assert rows.tolist() == parity.mirrored(size)
