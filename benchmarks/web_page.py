@@ -20,9 +20,10 @@ def main(argv=None):
     parser = argparse.ArgumentParser(prog="python -m benchmarks.web_page", description=__doc__.splitlines()[0])
     parser.add_argument("site", help="folder that python -m export web wrote")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--picture", default="", help="PNG file to write of the page, a digit being drawn")
     options = parser.parse_args(argv)
     for headers in ({}, ISOLATED):
-        results = measure(options.site, headers, options.rounds)
+        results = measure(options.site, headers, options.rounds, options.picture)
         first = results["first"]
         print(
             f"{results['threads']} thread(s): first image after {statistics.median(first) / 1000:.2f} s "
@@ -32,12 +33,12 @@ def main(argv=None):
             print(f"  {model}: {statistics.median(times):.2f} ms a 28×28 image")
 
 
-def measure(site, headers, rounds):
-    """Return what web_page.cjs found, the site being served with these headers."""
+def measure(site, headers, rounds, picture=""):
+    """Return what web_page.cjs found, the site being served with these headers; `picture` is a PNG file to write."""
     with make_server(site, headers_sent=headers) as server:
         threading.Thread(target=server.serve_forever).start()
         url = f"http://127.0.0.1:{server.server_port}/"
-        command = ["node", Path(__file__).with_suffix(".cjs"), shutil.which("chromium"), url, str(rounds)]
+        command = ["node", Path(__file__).with_suffix(".cjs"), shutil.which("chromium"), url, str(rounds), picture]
         environment = {**os.environ, "NODE_PATH": os.environ["KERAS_DAE_NODE_MODULES"]}
         try:
             done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)

@@ -1,10 +1,14 @@
-"""A real browser for the tests: Debian's chromium, driven by browser.cjs."""
+"""A real browser for the tests, Debian's chromium driven by browser.cjs, and hosts for it to visit."""
 
 import json
 import os
 import shutil
 import subprocess
+import threading
+from contextlib import contextmanager
 from pathlib import Path
+
+from export.web.serve import Handler, Server, make_server
 
 
 def missing():
@@ -41,3 +45,38 @@ class Browser:
         answer = json.loads(self.process.stdout.readline())
         assert "failure" not in answer, answer["failure"]
         return answer["result"], answer["errors"], answer["requests"]
+
+
+@contextmanager
+def served(folder):
+    """Yield the address of a site that `export.web.serve` serves."""
+    with make_server(folder) as server, _running(server) as url:
+        yield url
+
+
+@contextmanager
+def served_plainly(folder):
+    """Yield the address of a folder on a host that knows nothing of the page, and unpacks .gz for browsers."""
+
+    class Plain(Handler):
+        def __init__(self, *args):
+            super().__init__(*args, directory=str(folder), headers_sent={})
+
+        def end_headers(self):
+            if self.path.endswith(".gz"):
+                self.send_header("Content-Encoding", "gzip")
+            super().end_headers()
+
+    with Server(("127.0.0.1", 0), Plain) as server, _running(server) as url:
+        yield url
+
+
+@contextmanager
+def _running(server):
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/"
+    finally:
+        server.shutdown()
+        thread.join()

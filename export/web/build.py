@@ -39,24 +39,21 @@ def build_site(output_dir, models=None, node_modules=None, overwrite=False):
             onnxruntime-web cannot be had.
     """
     target = Path(os.path.abspath(output_dir))
-    _check_target(target, overwrite)
     models = _shipped() if models is None else models
     try:
+        _check_target(target, overwrite)
         target.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    except OSError as error:
-        raise UserError(f"cannot write {target}: {error.strerror}") from None
-    try:
-        site = work / "site"  # with the rights that a folder is usually made with
-        shutil.copytree(PAGE, site)
-        _write_models(site, models)
-        _write_digits(site / "digits.png")
-        copy_runtime(site / "ort", node_modules)
-        put_folder_in_place(site, target)
+        with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as work:
+            site = Path(work, "site")  # with the rights that folders are usually made with
+            site.mkdir()
+            for file in PAGE.iterdir():
+                shutil.copyfile(file, site / file.name)
+            _write_models(site, models)
+            _write_digits(site / "digits.png")
+            copy_runtime(site / "ort", node_modules)
+            put_folder_in_place(site, target)
     except OSError as error:
         raise UserError(f"cannot write {target}: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
     return target
 
 

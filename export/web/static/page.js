@@ -94,6 +94,7 @@ async function loadModels(inputs) {
       Object.assign(model, await denoiser.load(model.id, model.url));
     } catch (error) {
       failures.push(`The model ${model.name} (${model.format}) cannot be loaded: ${error.message}`);
+      inputs[model.id].dataset.failed = "";
       continue;
     }
     inputs[model.id].disabled = false;
