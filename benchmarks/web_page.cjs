@@ -8,8 +8,8 @@ async function takePicture(page, path) {
   await page.click("#clear");
   const { x, y, width } = await (await page.$("#clean")).boundingBox();
   for (const [centre, radius, from, to] of [
-    [0.35, 0.15, -1.1, 0.5],
-    [0.65, 0.17, -0.5, 1.15],
+    [0.35, 0.15, -0.9, 0.5],
+    [0.65, 0.17, -0.5, 0.9],
   ]) {
     for (let step = 0; step <= 20; step++) {
       const angle = Math.PI * (from + ((to - from) * step) / 20);

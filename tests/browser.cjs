@@ -28,6 +28,18 @@ const scenarios = {
     return { ...(await shown(page)), ...(await pixels(page)) };
   },
 
+  /** What the page says of files that it refuses. */
+  async refuse(page, { files }) {
+    const said = [];
+    for (const file of files) {
+      await (await page.$("#file")).uploadFile(file);
+      await page.waitForSelector("#message.error");
+      said.push((await shown(page)).message);
+      await page.click("#clear");
+    }
+    return said;
+  },
+
   /** Open an image file, without noise: by the button, or dropped onto the page. */
   async open(page, { file, base64, size: [width, height] }) {
     await page.$eval("#factor", (slider) => {
@@ -47,52 +59,55 @@ const scenarios = {
     const isShown = (width, height) => {
       const canvas = document.querySelector("#denoised");
       const isBusy = document.querySelector("main").ariaBusy === "true";
-      return document.querySelector("#message").textContent || (!isBusy && canvas.width === width && canvas.height === height);
+      return !isBusy && canvas.width === width && canvas.height === height;
     };
     await page.waitForFunction(isShown, {}, width, height);
     return { ...(await shown(page)), ...(await pixels(page)) };
   },
 
-  /** Denoise float32 pictures of 28×28, in base64, with a model of the site. */
-  async denoise(page, { id, count, base64 }) {
+  /** Denoise float32 pictures of 28×28, in base64, with models of the site. */
+  async denoise(page, { ids, count, base64 }) {
     return page.evaluate(
-      async (id, count, base64) => {
+      async (ids, count, base64) => {
         const here = (name) => import(new URL(name, document.baseURI));
         const { Denoiser } = await here("denoiser.js");
         const { default: models } = await here("models.js");
         const denoiser = new Denoiser();
-        const { threads } = await denoiser.load(id, models.find((model) => model.id === id).url);
         const bytes = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
         const noisy = { pixels: new Float32Array(bytes.buffer), width: 28, height: 28 };
-        const { pixels } = await denoiser.denoise(id, noisy, count);
-        const text = Array.from(new Uint8Array(pixels.buffer), (byte) => String.fromCharCode(byte)).join("");
-        return { threads, isolated: crossOriginIsolated, base64: btoa(text) };
+        const result = { isolated: crossOriginIsolated, base64: {} };
+        for (const id of ids) {
+          result.threads = (await denoiser.load(id, models.find((model) => model.id === id).url)).threads;
+          const { pixels } = await denoiser.denoise(id, noisy, count);
+          const text = Array.from(new Uint8Array(pixels.buffer), (byte) => String.fromCharCode(byte)).join("");
+          result.base64[id] = btoa(text);
+        }
+        return result;
       },
-      id,
+      ids,
       count,
       base64,
     );
   },
 
-  /** Noisy pixels of a grey surface: mean, standard deviation and extremes for each noise. */
-  async noise(page, { grey, factor, seed }) {
+  /** Noisy pixels of a grey surface by each seed: mean, standard deviation and first value for each noise. */
+  async noise(page, { grey, factor, seeds }) {
     return page.evaluate(
-      async (grey, factor, seed) => {
+      async (grey, factor, seeds) => {
         const { NOISES, addNoise, draw } = await import(new URL("noise.js", document.baseURI));
         const clean = new Float32Array(2 ** 18).fill(grey);
-        const moments = {};
-        for (const name in NOISES) {
+        const moments = (name, seed) => {
           const noisy = addNoise(clean, name, factor, draw(clean.length, seed));
           const mean = noisy.reduce((sum, value) => sum + value, 0) / noisy.length;
           const variance = noisy.reduce((sum, value) => sum + (value - mean) ** 2, 0) / noisy.length;
           const share = noisy.filter((value, i) => value !== clean[i]).length / noisy.length;
-          moments[name] = { mean, std: Math.sqrt(variance), share, first: noisy[0] };
-        }
-        return moments;
+          return { mean, std: Math.sqrt(variance), share, first: noisy[0] };
+        };
+        return seeds.map((seed) => Object.fromEntries(Object.keys(NOISES).map((name) => [name, moments(name, seed)])));
       },
       grey,
       factor,
-      seed,
+      seeds,
     );
   },
 
@@ -121,14 +136,19 @@ const scenarios = {
     return seen;
   },
 
-  /** How far a narrow page is wider than the screen, and the smallest height of what fingers press, in CSS pixels. */
-  async narrow(page, { width }) {
-    await page.setViewport({ width, height: 640, isMobile: true, hasTouch: true });
-    return page.evaluate(() => {
-      const heights = [...document.querySelectorAll("button, .button, .choice span")].map((box) => box.offsetHeight);
-      const { scrollWidth, clientWidth } = document.documentElement;
-      return { overflow: scrollWidth - clientWidth, target: Math.min(...heights) };
-    });
+  /** How far the page is wider than narrow screens, and the smallest height of what fingers press, in CSS pixels. */
+  async narrow(page, { widths }) {
+    const found = [];
+    for (const width of widths) {
+      await page.setViewport({ width, height: 640, isMobile: true, hasTouch: true });
+      const measured = await page.evaluate(() => {
+        const heights = [...document.querySelectorAll("button, .button, .choice span")].map((box) => box.offsetHeight);
+        const { scrollWidth } = document.documentElement;
+        return { overflow: scrollWidth - innerWidth, target: Math.min(...heights) };
+      });
+      found.push(measured);
+    }
+    return found;
   },
 
   /** What the page says when it cannot start. */
@@ -175,10 +195,9 @@ async function run(browser, { scenario, url, without, ready = "main[data-ready][
   try {
     await page.goto(url);
     await page.waitForSelector(ready, { timeout: 20000 });
-    for (const worker of page.workers()) {
-      const names = () => performance.getEntriesByType("resource").map((entry) => entry.name);
-      requests.push(...(await worker.evaluate(names)));
-    }
+    const worker = page.workers().find((worker) => worker.url().endsWith("/worker.js")); // its threads answer nobody
+    const names = () => performance.getEntriesByType("resource").map((entry) => entry.name);
+    if (worker) requests.push(...(await worker.evaluate(names)));
     return { result: await scenarios[scenario](page, rest), errors, requests };
   } catch (error) {
     return { failure: `${error.stack}\n${errors.join("\n")}` };
@@ -189,7 +208,7 @@ async function run(browser, { scenario, url, without, ready = "main[data-ready][
 
 async function main(executablePath) {
   const args = ["--no-sandbox", "--disable-background-networking"];
-  const browser = await puppeteer.launch({ executablePath, args });
+  const browser = await puppeteer.launch({ executablePath, args, protocolTimeout: 20000 });
   for await (const line of readline.createInterface({ input: process.stdin })) {
     console.log(JSON.stringify(await run(browser, JSON.parse(line))));
   }

@@ -5,14 +5,16 @@ import http.client
 import json
 import os
 import re
+import shutil
 import socket
 from pathlib import Path
 
 import pytest
 from browser import served
-from conftest import assert_user_error, run_module
+from conftest import assert_user_error
 from PIL import Image
 
+from export.__main__ import main
 from export.web.build import build_site
 from export.web.runtime import FILES
 from export.web.serve import make_server
@@ -61,28 +63,24 @@ def test_page_is_small(hollow):
     assert sum(path.stat().st_size for path in files) <= PAGE_BYTES
 
 
-def test_build_twice_is_the_same(hollow, no_runtime, tmp_path):
-    again = build_site(tmp_path / "site", MODELS, no_runtime)
+def test_shipped_models_are_the_default_and_the_same_gives_the_same(hollow, no_runtime, tmp_path):
+    again = build_site(tmp_path / "site", node_modules=no_runtime)
     assert again.stat().st_mode == hollow.stat().st_mode
     files = {path.relative_to(hollow) for path in hollow.rglob("*") if path.is_file()}
     assert files == {path.relative_to(again) for path in again.rglob("*") if path.is_file()}
     assert all((hollow / name).read_bytes() == (again / name).read_bytes() for name in files)
 
 
-def test_shipped_models_are_the_default(hollow, no_runtime, tmp_path):
-    site = build_site(tmp_path / "site", node_modules=no_runtime)
-    assert (site / "models.js").read_text() == (hollow / "models.js").read_text()
-
-
-def test_never_overwrites(no_runtime, tmp_path):
+def test_never_overwrites(hollow, no_runtime, tmp_path):
     target = tmp_path / "site"
-    build_site(target, MODELS[:1], no_runtime)
+    shutil.copytree(hollow, target)
     (target / "mine.txt").touch()
     with pytest.raises(UserError, match="--overwrite"):
         build_site(target, MODELS, no_runtime)
     assert (target / "mine.txt").exists()
-    build_site(target, MODELS, no_runtime, overwrite=True)
+    build_site(target, MODELS[:1], no_runtime, overwrite=True)
     assert not (target / "mine.txt").exists()
+    assert "mnist-blind" not in (target / "models.js").read_text()
     assert os.listdir(tmp_path) == ["site"]
     with pytest.raises(UserError, match="something else"):
         build_site(no_runtime, MODELS, no_runtime, overwrite=True)
@@ -102,14 +100,22 @@ def test_bad_models_leave_nothing(models, message, no_runtime, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_no_runtime_is_one_line(tmp_path):
+def test_no_runtime_is_one_line(tmp_path, monkeypatch, capsys):
     """Neither where it was said to be, nor npm to fetch it with."""
-    command = ["export", "web", "--output-dir", tmp_path / "site", "--model", f"mnist={MODELS[0][1]}"]
-    done = run_module(*command, "--node-modules", tmp_path, cwd=ROOT)
-    assert_user_error(done.returncode, done.stderr, "onnxruntime-web", tmp_path)
-    done = run_module(*command, cwd=ROOT, env={"PATH": str(tmp_path), "KERAS_DAE_NODE_MODULES": ""})
-    assert_user_error(done.returncode, done.stderr, "expected npm")
+    command = ["web", "--output-dir", str(tmp_path / "site"), "--model", f"mnist={MODELS[0][1]}"]
+    assert_user_error(main([*command, "--node-modules", str(tmp_path)]), capsys.readouterr().err, "onnxruntime-web")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("KERAS_DAE_NODE_MODULES", raising=False)
+    assert_user_error(main(command), capsys.readouterr().err, "expected npm")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("arguments", [[], ["--output-dir", "site", "--model", "mnist"]])
+def test_wrong_arguments(arguments, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["web", *arguments])
+    assert stopped.value.code == 2
+    assert "expected" in capsys.readouterr().err
 
 
 def test_headers_and_types(hollow):

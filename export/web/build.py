@@ -49,8 +49,8 @@ def build_site(output_dir, models=None, node_modules=None, overwrite=False):
             for file in PAGE.iterdir():
                 shutil.copyfile(file, site / file.name)
             _write_models(site, models)
-            _write_digits(site / "digits.png")
             copy_runtime(site / "ort", node_modules)
+            _write_digits(site / "digits.png")
             put_folder_in_place(site, target)
     except OSError as error:
         raise UserError(f"cannot write {target}: {error.strerror or error}") from error

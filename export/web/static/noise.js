@@ -8,7 +8,7 @@ export const NOISES = {
     noisy: (clean, factor, normal) => clean + factor * normal,
   },
   salt_and_pepper: {
-    label: "Salt and pepper",
+    label: "Salt & pepper",
     meaning: "Share of the pixels that become white or black.",
     noisy: (clean, factor, normal, uniform) => (uniform < factor / 2 ? 1 : uniform < factor ? 0 : clean),
   },

@@ -54,7 +54,9 @@ async function show({ clean, noise, model }) {
     textContent: `${after < before ? "−" : "+"}${Math.abs(after - before).toFixed(1)}`,
   });
   $("denoised-psnr").replaceChildren(`${decibels(after)} `, gain);
-  $("facts").textContent = `${width}×${height} pixels in ${denoised.milliseconds.toFixed(1)} ms`;
+  const threads = `${model.threads} thread${model.threads > 1 ? "s" : ""}`;
+  $("facts").textContent = `${width}×${height} pixels in ${denoised.milliseconds.toFixed(1)} ms on ${threads}.`;
+  $("note").textContent = isDigit(clean) || !model.dataset ? "" : `It has learned nothing but ${model.dataset}, and takes this picture for more of it.`;
   performance.mark("denoised");
 }
 
@@ -62,11 +64,14 @@ function decibels(value) {
   return value >= 100 ? "identical" : `${value.toFixed(1)} dB`;
 }
 
+function isDigit({ width, height }) {
+  return width === SIZE && height === SIZE;
+}
+
 function setClean(picture) {
   state.clean = picture;
-  const drawable = picture.width === SIZE && picture.height === SIZE;
-  $("clean").classList.toggle("drawable", drawable);
-  $("hint").textContent = drawable ? "draw here" : "";
+  $("clean").classList.toggle("drawable", isDigit(picture));
+  $("hint").textContent = isDigit(picture) ? "draw here" : "";
   refresh();
 }
 
@@ -78,11 +83,13 @@ function setNoise(name) {
 
 function setModel(model) {
   state.model = model;
-  const strength = model.noise_factor && `of strength ${model.noise_factor}`;
-  const training = [model.dataset && `on ${model.dataset}`, model.noise && `for ${model.noise} noise`, strength];
-  const about = [`${Math.round(model.bytes / 1000)} KB`, `${model.threads} thread${model.threads > 1 ? "s" : ""}`];
-  if (training.some(Boolean)) about.unshift(`Trained ${training.filter(Boolean).join(" ").replaceAll("_", " ")}`);
-  $("about").textContent = about.join(" · ");
+  const training = [
+    model.dataset && `on ${model.dataset}`,
+    model.noise && `for ${model.noise.replaceAll("_", " ")} noise`,
+    model.noise_factor && `of strength ${model.noise_factor}`,
+  ].filter(Boolean);
+  const trained = training.length ? `Trained ${training.join(" ")}; ` : "";
+  $("about").textContent = `${trained}${Math.round(model.bytes / 1000)} KB.`;
   refresh();
 }
 
@@ -112,7 +119,7 @@ function connect(digits) {
     say("");
     setClean(picture);
   };
-  listen($("clean"), () => $("clean").classList.contains("drawable"), (from, to) => {
+  listen($("clean"), () => isDigit(state.clean), (from, to) => {
     stroke(state.clean.pixels, from, to);
     refresh();
   });
@@ -144,6 +151,7 @@ async function start() {
   setClean(structuredClone(digits[0]));
   await loadModels(inputs);
   main.dataset.ready = ""; // nothing is loaded any more
+  refresh(); // the first run of a model takes longer, which its milliseconds would tell for ever
 }
 
 start().catch((error) => say(error.message, true));

@@ -49,7 +49,7 @@ export function paint(canvas, { pixels, width, height }) {
   if (canvas.width !== width) canvas.width = width;
   if (canvas.height !== height) canvas.height = height;
   canvas.classList.toggle("pixels", Math.max(width, height) < COARSE);
-  canvas.getContext("2d").putImageData(image, 0, 0);
+  canvas.getContext("2d", { willReadFrequently: true }).putImageData(image, 0, 0); // no need of the graphics card
 }
 
 /** Return the peak signal-to-noise ratio of pixels in dB, at most 100, as keras_dae/metrics.py has it. */
