@@ -1,7 +1,7 @@
 // Drives a browser for test_web.py: node browser.cjs CHROMIUM, puppeteer-core being on NODE_PATH.
 //
-// One JSON object a line on stdin, {scenario, url, …}; each is a page of its own, and is answered by a line on stdout:
-// {result, errors, requests}, or {failure} when the scenario did not come to its end.
+// One JSON object a line on stdin, {scenario, url, …}; each gets a page of its own, and is answered by a line on
+// stdout: {result, errors, requests}, or {failure} when the scenario did not come to its end.
 const readline = require("readline");
 const puppeteer = require("puppeteer-core");
 
@@ -11,21 +11,23 @@ const scenarios = {
     return { ...(await shown(page)), ...(await pixels(page)) };
   },
 
-  /** Draw lines, each a list of [x, y] from 0 to 1 across the canvas, with the mouse. */
-  async draw(page, { lines }) {
+  /** Draw lines, each a list of [x, y] from 0 to 1 across the canvas, with the mouse, or with a finger on a phone. */
+  async draw(page, { lines, finger }) {
+    if (finger) await page.setViewport({ width: 360, height: 640, isMobile: true, hasTouch: true });
     await page.click("#clear");
     const canvas = await page.$("#clean");
-    await canvas.scrollIntoView();
+    await page.evaluate(() => scrollTo(0, 0));
     const box = await canvas.boundingBox();
+    const { mouse, touchscreen } = page;
     for (const line of lines) {
-      const points = line.map(([x, y]) => [box.x + x * box.width, box.y + y * box.height]);
-      await page.mouse.move(...points[0]);
-      await page.mouse.down();
-      for (const point of points.slice(1)) await page.mouse.move(...point, { steps: 5 });
-      await page.mouse.up();
+      const [first, ...others] = line.map(([x, y]) => [box.x + x * box.width, box.y + y * box.height]);
+      if (!finger) await mouse.move(...first);
+      await (finger ? touchscreen.touchStart(...first) : mouse.down());
+      for (const point of others) await (finger ? touchscreen.touchMove(...point) : mouse.move(...point));
+      await (finger ? touchscreen.touchEnd() : mouse.up());
     }
     await idle(page);
-    return { ...(await shown(page)), ...(await pixels(page)) };
+    return { ...(await shown(page)), ...(await pixels(page)), scrolled: await page.evaluate(() => scrollY) };
   },
 
   /** What the page says of files that it refuses. */
@@ -131,7 +133,8 @@ const scenarios = {
     await press("factor", "ArrowRight");
     for (const box of ["noises", "models"]) {
       await page.focus(`#${box} input:checked`);
-      for (let i = await page.$$eval(`#${box} input`, (inputs) => inputs.length); i > 1; i--) await press(box, "ArrowRight");
+      const count = await page.$$eval(`#${box} input`, (inputs) => inputs.length);
+      for (let i = 1; i < count; i++) await press(box, "ArrowRight");
     }
     return seen;
   },
@@ -177,7 +180,8 @@ async function pixels(page) {
     const rows = (canvas) => {
       const { width, height } = canvas;
       const { data } = canvas.getContext("2d").getImageData(0, 0, width, height);
-      return Array.from({ length: height }, (_, y) => Array.from({ length: width }, (_, x) => data[4 * (y * width + x)]));
+      const row = (y) => Array.from({ length: width }, (_, x) => data[4 * (y * width + x)]);
+      return Array.from({ length: height }, (_, y) => row(y));
     };
     const ids = ["clean", "noisy", "denoised"];
     return Object.fromEntries(ids.map((id) => [id, rows(document.getElementById(id))]));

@@ -69,8 +69,10 @@ def test_page_loads_and_denoises(browser, plain):
     assert psnr(shown["clean"], shown["denoised"]) > psnr(shown["clean"], shown["noisy"]) + 5
 
 
-def test_drawn_digit(browser, isolated):
-    shown = run(browser, "draw", isolated, lines=SEVEN)
+@pytest.mark.parametrize("finger", [False, True])
+def test_drawn_digit(finger, browser, isolated):
+    shown = run(browser, "draw", isolated, lines=SEVEN, finger=finger)
+    assert shown["scrolled"] == 0
     clean = np.array(shown["clean"])
     assert clean.shape == (28, 28)
     assert clean.max() == 255  # a white stroke
@@ -132,7 +134,7 @@ def test_agrees_with_python(threads, browser, request, digits):
 
 def test_noise_is_pythons(browser, plain):
     """The moments that keras_dae/noise.py defines, on grey 0.5, where 0.1 is never cut; the same again by the seed."""
-    first, again, other = run(browser, "noise", plain, grey=0.5, factor=0.1, seeds=[1, 1, 2])
+    first, again, other = run(browser, "noise", plain, grey=0.5, factor=0.1, seeds=[1, 1, 2], ready="main")
     for name, std, share in [("gaussian", 0.1, 1), ("salt_and_pepper", 0.5 * 0.1**0.5, 0.1), ("speckle", 0.05, 1)]:
         assert first[name]["mean"] == pytest.approx(0.5, abs=0.002)
         assert first[name]["std"] == pytest.approx(std, rel=0.02)
