@@ -1,5 +1,6 @@
 """The files of onnxruntime-web that the page needs, from a node_modules folder or from npm."""
 
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -15,7 +16,7 @@ FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-thread
 
 
 def copy_runtime(folder, node_modules=None):
-    """Copy FILES and their licence into `folder`, which is made.
+    """Copy FILES, with their licence and those of what is in them, into `folder`, which is made.
 
     Args:
         folder: a Path.
@@ -34,7 +35,10 @@ def copy_runtime(folder, node_modules=None):
             if not source.is_file():
                 raise UserError(f"expected {PACKAGE} with {source}; npm install {PACKAGE}@{VERSION} where it is to be")
             shutil.copyfile(source, folder / name)
-    shutil.copyfile(_licence(), folder / "LICENSE.txt")
+    # The npm package has no licence's text; the Python package, made from the same source, does.
+    python_package = Path(importlib.util.find_spec("onnxruntime").origin).parent
+    shutil.copyfile(python_package / "LICENSE", folder / "LICENSE.txt")
+    shutil.copyfile(python_package / "ThirdPartyNotices.txt", folder / "ThirdPartyNotices.txt")
 
 
 def _fetch(work):
@@ -53,10 +57,3 @@ def _fetch(work):
         wanted = {f"package/dist/{name}" for name in FILES}
         archive.extractall(work, [member for member in archive if member.name in wanted], filter="data")
     return work / "package"
-
-
-def _licence():
-    """Return the licence's file: the Python package is made from the same source, and has it as a file."""
-    import onnxruntime
-
-    return Path(onnxruntime.__file__).parent / "LICENSE"
