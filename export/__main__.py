@@ -1,4 +1,7 @@
-"""`python -m export saved_models/RUN`: SavedModel and ONNX of a run, each proven before it is put into place."""
+"""`python -m export saved_models/RUN`: SavedModel and ONNX of a run, each proven before it is put into place.
+
+`python -m export web` builds the web page (`export.web`).
+"""
 
 import argparse
 import os
@@ -12,6 +15,11 @@ def main(argv=None):
 
     0: all is proven; 1: an artefact does not compute what Keras does; 2: a mistake that the user can mend.
     """
+    argv = sys.argv[1:] if argv is None else argv
+    if argv[:1] == ["web"]:
+        from export.web.__main__ import main as web
+
+        return web(argv[1:])
     parser = argparse.ArgumentParser(prog="python -m export", description=__doc__)
     parser.add_argument("run", help="run folder, or a .keras file with --output-dir")
     parser.add_argument("--output-dir", help="where to write (the run folder)")

@@ -1,0 +1,51 @@
+"""How fast the web page is: from its address to the first denoised image, and for each image after that.
+
+python -m benchmarks.web_page site    (KERAS_DAE_NODE_MODULES: the folder with puppeteer-core; needs chromium)
+"""
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import threading
+from pathlib import Path
+
+from export.web.serve import ISOLATED, make_server
+
+
+def main(argv=None):
+    """Print medians over the rounds, each in a new browser; the site comes from this machine."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.web_page", description=__doc__.splitlines()[0])
+    parser.add_argument("site", help="folder that python -m export web wrote")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--picture", default="", help="PNG file to write of the page, a digit being drawn")
+    options = parser.parse_args(argv)
+    for headers in ({}, ISOLATED):
+        results = measure(options.site, headers, options.rounds, options.picture)
+        first = results["first"]
+        print(
+            f"{results['threads']} thread(s): first image after {statistics.median(first) / 1000:.2f} s "
+            f"({min(first) / 1000:.2f} to {max(first) / 1000:.2f})"
+        )
+        for model, times in results["models"].items():
+            print(f"  {model}: {statistics.median(times):.2f} ms a 28×28 image")
+
+
+def measure(site, headers, rounds, picture=""):
+    """Return what web_page.cjs found, the site being served with these headers; `picture` is a PNG file to write."""
+    with make_server(site, headers_sent=headers) as server:
+        threading.Thread(target=server.serve_forever).start()
+        url = f"http://127.0.0.1:{server.server_port}/"
+        command = ["node", Path(__file__).with_suffix(".cjs"), shutil.which("chromium"), url, str(rounds), picture]
+        environment = {**os.environ, "NODE_PATH": os.environ["KERAS_DAE_NODE_MODULES"]}
+        try:
+            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
+        finally:
+            server.shutdown()
+    return json.loads(done.stdout)
+
+
+if __name__ == "__main__":
+    main()

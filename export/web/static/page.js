@@ -1,0 +1,158 @@
+// The page: what is shown, and what each control does.
+
+import { $, choose, save, say, takeFiles } from "./controls.js";
+import { Denoiser } from "./denoiser.js";
+import { SIZE, listen, stroke } from "./drawing.js";
+import MODELS from "./models.js"; // written by `python -m export web`
+import { NOISES, addNoise, draw } from "./noise.js";
+import { blank, paint, psnr, readPicture, readTiles } from "./pictures.js";
+
+const main = document.querySelector("main");
+const state = {
+  clean: blank(),
+  noise: "gaussian",
+  seed: 1,
+  draws: null, // of the noise, for this seed and size
+  model: null, // one of MODELS, once it is loaded
+};
+let denoiser;
+let [busy, stale] = [false, false];
+
+/** Show the state: now, or, while a picture is being denoised, right after. */
+async function refresh() {
+  stale = true;
+  if (busy || !state.model) return;
+  busy = true;
+  main.setAttribute("aria-busy", "true");
+  while (stale) {
+    await new Promise(requestAnimationFrame); // changes between two frames are one
+    stale = false;
+    try {
+      await show(state);
+    } catch (error) {
+      say(`The picture could not be denoised: ${error.message}`, true);
+    }
+  }
+  busy = false;
+  main.setAttribute("aria-busy", "false");
+}
+
+async function show({ clean, noise, model }) {
+  const { pixels, width, height } = clean;
+  if (state.draws?.normal.length !== pixels.length) state.draws = draw(pixels.length, state.seed);
+  const noisy = { pixels: addNoise(pixels, noise, $("factor").valueAsNumber, state.draws), width, height };
+  const before = psnr(pixels, noisy.pixels);
+  paint($("clean"), clean);
+  paint($("noisy"), noisy);
+  $("noisy-psnr").textContent = decibels(before);
+
+  const denoised = await denoiser.denoise(model.id, noisy);
+  const after = psnr(pixels, denoised.pixels);
+  paint($("denoised"), { ...denoised, width, height });
+  const gain = Object.assign(document.createElement("span"), {
+    className: after < before ? "loss" : "gain",
+    textContent: `${after < before ? "−" : "+"}${Math.abs(after - before).toFixed(1)}`,
+  });
+  $("denoised-psnr").replaceChildren(`${decibels(after)} `, gain);
+  const threads = `${model.threads} thread${model.threads > 1 ? "s" : ""}`;
+  $("facts").textContent = `${width}×${height} pixels in ${denoised.milliseconds.toFixed(1)} ms on ${threads}.`;
+  const knows = `It knows nothing but ${model.dataset}, and takes this picture for more of it.`;
+  $("note").textContent = model.dataset && !isDigit(clean) ? knows : "";
+  if (!performance.getEntriesByName("denoised").length) performance.mark("denoised"); // for benchmarks/web_page.py
+}
+
+function decibels(value) {
+  return value >= 100 ? "identical" : `${value.toFixed(1)} dB`;
+}
+
+function isDigit({ width, height }) {
+  return width === SIZE && height === SIZE;
+}
+
+function setClean(picture) {
+  state.clean = picture;
+  $("clean").classList.toggle("drawable", isDigit(picture));
+  $("hint").textContent = isDigit(picture) ? "draw here" : "";
+  refresh();
+}
+
+function setNoise(name) {
+  state.noise = name;
+  $("meaning").textContent = NOISES[name].meaning;
+  refresh();
+}
+
+function setModel(model) {
+  state.model = model;
+  const training = [
+    model.dataset && `on ${model.dataset}`,
+    model.noise && `for ${model.noise.replaceAll("_", " ")} noise`,
+    model.noise_factor && `of strength ${model.noise_factor}`,
+  ].filter(Boolean);
+  const trained = training.length ? `Trained ${training.join(" ")}; ` : "";
+  $("about").textContent = `${trained}${Math.round(model.bytes / 1000)} KB.`;
+  refresh();
+}
+
+/** Load all models, so that later no network is needed; the first is shown as soon as it is there. */
+async function loadModels(inputs) {
+  const failures = [];
+  for (const model of MODELS) {
+    try {
+      Object.assign(model, await denoiser.load(model.id, model.url));
+    } catch (error) {
+      failures.push(`The model ${model.name} (${model.format}) cannot be loaded: ${error.message}`);
+      inputs[model.id].dataset.failed = "";
+      continue;
+    }
+    inputs[model.id].disabled = false;
+    if (state.model) continue;
+    inputs[model.id].checked = true;
+    say("");
+    setModel(model);
+  }
+  if (failures.length) say(failures.join(" "), true);
+}
+
+/** Connect the controls; return the radio buttons of the models. */
+function connect(digits) {
+  const take = (picture) => {
+    say("");
+    setClean(picture);
+  };
+  listen($("clean"), () => isDigit(state.clean), (from, to) => {
+    stroke(state.clean.pixels, from, to);
+    refresh();
+  });
+  $("clear").onclick = () => take(blank());
+  $("another").onclick = () => take(structuredClone(digits[Math.floor(Math.random() * digits.length)]));
+  $("save").onclick = () => save($("denoised"), "denoised.png");
+  takeFiles($("file"), (file) => readPicture(file).then(take, (error) => say(error.message, true)));
+  $("renew").onclick = () => {
+    state.seed += 1;
+    state.draws = null;
+    refresh();
+  };
+  $("factor").oninput = () => {
+    $("factor-value").textContent = $("factor").valueAsNumber.toFixed(2);
+    refresh();
+  };
+  const noises = Object.entries(NOISES).map(([value, { label }]) => ({ value, label, checked: value === state.noise }));
+  choose($("noises"), "noise", noises, setNoise);
+  const models = MODELS.map(({ id, name, format }) => ({ value: id, label: `${name} · ${format}`, disabled: true }));
+  return choose($("models"), "model", models, (id) => setModel(MODELS.find((model) => model.id === id)));
+}
+
+async function start() {
+  say("Loading the network…");
+  denoiser = new Denoiser();
+  const digits = await readTiles("digits.png");
+  const inputs = connect(digits);
+  setNoise(state.noise);
+  setClean(structuredClone(digits[0]));
+  await loadModels(inputs);
+  main.dataset.ready = ""; // nothing is loaded any more
+  refresh(); // the first run of a model takes longer, which its milliseconds would tell for ever
+}
+
+start().catch((error) => say(error.message, true));

@@ -1,0 +1,74 @@
+// Grey pictures: `{pixels, width, height}`, pixels being Float32Array in [0, 1], row by row.
+
+import { SIZE } from "./drawing.js";
+
+const MOST_PIXELS = 4e6; // what a phone's memory holds in every stage of the network
+const COARSE = 128; // pixels; smaller pictures are shown with hard pixels
+
+/** Return the picture in an image file, turned grey as Pillow does it. Throws an Error that says what is wrong. */
+export async function readPicture(file) {
+  let bitmap;
+  try {
+    bitmap = await createImageBitmap(file); // upright, whatever a camera noted
+  } catch {
+    throw new Error(`${file.name} is no image that this browser can read (PNG, JPEG, WebP and the like).`);
+  }
+  const { width, height } = bitmap;
+  if (width * height > MOST_PIXELS) {
+    const megapixels = ((width * height) / 1e6).toFixed(1);
+    throw new Error(`${file.name} has ${megapixels} megapixels; this page takes up to ${MOST_PIXELS / 1e6}. ` +
+      "Make it smaller, or use python -m keras_dae.denoise, which takes any size.");
+  }
+  return { pixels: greyOf(bitmap), width, height };
+}
+
+/** Return the pictures in a square sprite of SIZE × SIZE tiles, row by row. */
+export async function readTiles(url) {
+  const response = await fetch(url);
+  if (!response.ok) throw new Error(`The test digits cannot be loaded (${response.status}).`);
+  const bitmap = await createImageBitmap(await response.blob());
+  const pixels = greyOf(bitmap);
+  const [across, down] = [bitmap.width / SIZE, bitmap.height / SIZE];
+  return Array.from({ length: across * down }, (_, tile) => {
+    const start = Math.floor(tile / across) * SIZE * bitmap.width + (tile % across) * SIZE;
+    const at = (i) => pixels[start + Math.floor(i / SIZE) * bitmap.width + (i % SIZE)];
+    return { pixels: Float32Array.from({ length: SIZE * SIZE }, (_, i) => at(i)), width: SIZE, height: SIZE };
+  });
+}
+
+/** Return a black picture to draw on. */
+export function blank() {
+  return { pixels: new Float32Array(SIZE * SIZE), width: SIZE, height: SIZE };
+}
+
+/** Show a picture on a canvas, at its own size. */
+export function paint(canvas, { pixels, width, height }) {
+  const image = new ImageData(width, height);
+  const words = new Uint32Array(image.data.buffer);
+  for (let i = 0; i < pixels.length; i++) words[i] = 0xff000000 | (Math.round(255 * pixels[i]) * 0x010101);
+  if (canvas.width !== width) canvas.width = width;
+  if (canvas.height !== height) canvas.height = height;
+  canvas.classList.toggle("pixels", Math.max(width, height) < COARSE);
+  canvas.getContext("2d", { willReadFrequently: true }).putImageData(image, 0, 0); // no need of the graphics card
+}
+
+/** Return the peak signal-to-noise ratio of pixels in dB, at most 100, as keras_dae/metrics.py has it. */
+export function psnr(clean, pixels) {
+  let sum = 0;
+  for (let i = 0; i < clean.length; i++) sum += (clean[i] - pixels[i]) ** 2;
+  return -10 * Math.log10(Math.max(sum / clean.length, 1e-10));
+}
+
+function greyOf(bitmap) {
+  const canvas = document.createElement("canvas");
+  [canvas.width, canvas.height] = [bitmap.width, bitmap.height];
+  const context = canvas.getContext("2d", { willReadFrequently: true });
+  context.fillStyle = "white"; // behind what is transparent
+  context.fillRect(0, 0, canvas.width, canvas.height);
+  context.drawImage(bitmap, 0, 0);
+  const { data } = context.getImageData(0, 0, canvas.width, canvas.height);
+  return Float32Array.from({ length: data.length / 4 }, (_, i) => {
+    const [red, green, blue] = [data[4 * i], data[4 * i + 1], data[4 * i + 2]];
+    return ((19595 * red + 38470 * green + 7471 * blue + 0x8000) >> 16) / 255; // ITU-R 601-2, as Pillow rounds it
+  });
+}

@@ -1,0 +1,44 @@
+// Runs the models, apart from the page, so that drawing never waits for them.
+//
+// Messages: {id, task: "load", model, url} and {id, task: "denoise", model, pixels, shape}; each is answered by
+// {id, …result} or {id, error}.
+
+import * as ort from "./ort/ort.wasm.min.mjs";
+
+const MOST_THREADS = 4; // more do not help this small network
+
+ort.env.wasm.wasmPaths = new URL("./ort/", import.meta.url).href; // onnxruntime-web wants it absolute
+ort.env.wasm.numThreads = self.crossOriginIsolated ? Math.min(navigator.hardwareConcurrency, MOST_THREADS) : 1;
+const sessions = {};
+
+const tasks = {
+  async load({ model, url }) {
+    const response = await fetch(url);
+    if (!response.ok) throw new Error(`${url} answered ${response.status}`);
+    sessions[model] = await ort.InferenceSession.create(await unpack(await response.arrayBuffer()));
+    return { threads: ort.env.wasm.numThreads };
+  },
+
+  async denoise({ model, pixels, shape }) {
+    const noisy = new ort.Tensor("float32", pixels, shape);
+    const start = performance.now();
+    const { denoised } = await sessions[model].run({ noisy });
+    return { pixels: denoised.data, milliseconds: performance.now() - start };
+  },
+};
+
+/** Return the bytes in a gzip file, or the bytes themselves: some hosts unpack .gz on the way. */
+async function unpack(buffer) {
+  const bytes = new Uint8Array(buffer);
+  if (bytes[0] !== 0x1f || bytes[1] !== 0x8b) return bytes;
+  const unpacked = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return new Uint8Array(await new Response(unpacked).arrayBuffer());
+}
+
+self.onmessage = async ({ data: { id, task, ...rest } }) => {
+  try {
+    self.postMessage({ id, ...(await tasks[task](rest)) });
+  } catch (error) {
+    self.postMessage({ id, error: String(error?.message ?? error) });
+  }
+};

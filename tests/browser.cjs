@@ -1,0 +1,225 @@
+// Drives a browser for test_web.py: node browser.cjs CHROMIUM, puppeteer-core being on NODE_PATH.
+//
+// One JSON object a line on stdin, {scenario, url, …}; each gets a page of its own, and is answered by a line on
+// stdout: {result, errors, requests}, or {failure} when the scenario did not come to its end.
+const readline = require("readline");
+const puppeteer = require("puppeteer-core");
+
+const scenarios = {
+  /** What the page shows once all is loaded. */
+  async look(page) {
+    return { ...(await shown(page)), ...(await pixels(page)) };
+  },
+
+  /** Draw lines, each a list of [x, y] from 0 to 1 across the canvas, with the mouse, or with a finger on a phone. */
+  async draw(page, { lines, finger }) {
+    if (finger) await page.setViewport({ width: 360, height: 640, isMobile: true, hasTouch: true });
+    await page.click("#clear");
+    const canvas = await page.$("#clean");
+    await page.evaluate(() => scrollTo(0, 0));
+    const box = await canvas.boundingBox();
+    const { mouse, touchscreen } = page;
+    for (const line of lines) {
+      const [first, ...others] = line.map(([x, y]) => [box.x + x * box.width, box.y + y * box.height]);
+      if (!finger) await mouse.move(...first);
+      await (finger ? touchscreen.touchStart(...first) : mouse.down());
+      for (const point of others) await (finger ? touchscreen.touchMove(...point) : mouse.move(...point));
+      await (finger ? touchscreen.touchEnd() : mouse.up());
+    }
+    await idle(page);
+    return { ...(await shown(page)), ...(await pixels(page)), scrolled: await page.evaluate(() => scrollY) };
+  },
+
+  /** What the page says of files that it refuses. */
+  async refuse(page, { files }) {
+    const said = [];
+    for (const file of files) {
+      await (await page.$("#file")).uploadFile(file);
+      await page.waitForSelector("#message.error");
+      said.push((await shown(page)).message);
+      await page.click("#clear");
+    }
+    return said;
+  },
+
+  /** Open an image file, without noise: by the button, or dropped onto the page. */
+  async open(page, { file, base64, size: [width, height] }) {
+    await page.$eval("#factor", (slider) => {
+      slider.value = 0;
+      slider.dispatchEvent(new Event("input"));
+    });
+    if (file) {
+      await (await page.$("#file")).uploadFile(file);
+    } else {
+      await page.evaluate((base64) => {
+        const bytes = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
+        const dataTransfer = new DataTransfer();
+        dataTransfer.items.add(new File([bytes], "dropped.png", { type: "image/png" }));
+        document.body.dispatchEvent(new DragEvent("drop", { dataTransfer, bubbles: true, cancelable: true }));
+      }, base64);
+    }
+    const isShown = (width, height) => {
+      const canvas = document.querySelector("#denoised");
+      const isBusy = document.querySelector("main").ariaBusy === "true";
+      return !isBusy && canvas.width === width && canvas.height === height;
+    };
+    await page.waitForFunction(isShown, {}, width, height);
+    return { ...(await shown(page)), ...(await pixels(page)) };
+  },
+
+  /** Denoise float32 pictures of 28×28, in base64, with models of the site. */
+  async denoise(page, { ids, count, base64 }) {
+    return page.evaluate(
+      async (ids, count, base64) => {
+        const here = (name) => import(new URL(name, document.baseURI));
+        const { Denoiser } = await here("denoiser.js");
+        const { default: models } = await here("models.js");
+        const denoiser = new Denoiser();
+        const bytes = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
+        const noisy = { pixels: new Float32Array(bytes.buffer), width: 28, height: 28 };
+        const result = { isolated: crossOriginIsolated, base64: {} };
+        for (const id of ids) {
+          result.threads = (await denoiser.load(id, models.find((model) => model.id === id).url)).threads;
+          const { pixels } = await denoiser.denoise(id, noisy, count);
+          const text = Array.from(new Uint8Array(pixels.buffer), (byte) => String.fromCharCode(byte)).join("");
+          result.base64[id] = btoa(text);
+        }
+        return result;
+      },
+      ids,
+      count,
+      base64,
+    );
+  },
+
+  /** Noisy pixels of a grey surface by each seed: mean, standard deviation and first value for each noise. */
+  async noise(page, { grey, factor, seeds }) {
+    return page.evaluate(
+      async (grey, factor, seeds) => {
+        const { NOISES, addNoise, draw } = await import(new URL("noise.js", document.baseURI));
+        const clean = new Float32Array(2 ** 18).fill(grey);
+        const moments = (name, seed) => {
+          const noisy = addNoise(clean, name, factor, draw(clean.length, seed));
+          const mean = noisy.reduce((sum, value) => sum + value, 0) / noisy.length;
+          const variance = noisy.reduce((sum, value) => sum + (value - mean) ** 2, 0) / noisy.length;
+          const share = noisy.filter((value, i) => value !== clean[i]).length / noisy.length;
+          return { mean, std: Math.sqrt(variance), share, first: noisy[0] };
+        };
+        return seeds.map((seed) => Object.fromEntries(Object.keys(NOISES).map((name) => [name, moments(name, seed)])));
+      },
+      grey,
+      factor,
+      seeds,
+    );
+  },
+
+  /** Without a network, and with the keyboard alone: every model, noise and button; what was shown after each. */
+  async offline(page) {
+    await page.setOfflineMode(true);
+    const seen = [];
+    const press = async (name, key) => {
+      await page.keyboard.press(key);
+      await idle(page);
+      const { noisy, denoised } = await pixels(page);
+      seen.push({ name, noisy, denoised, ...(await shown(page)) });
+    };
+    for (const id of ["another", "renew", "clear"]) {
+      await page.focus(`#${id}`);
+      await press(id, "Enter");
+    }
+    await page.focus("#another");
+    await press("another", "Enter");
+    await page.focus("#factor");
+    await press("factor", "ArrowRight");
+    for (const box of ["noises", "models"]) {
+      await page.focus(`#${box} input:checked`);
+      const count = await page.$$eval(`#${box} input`, (inputs) => inputs.length);
+      for (let i = 1; i < count; i++) await press(box, "ArrowRight");
+    }
+    return seen;
+  },
+
+  /** How far the page is wider than narrow screens, and the smallest height of what fingers press, in CSS pixels. */
+  async narrow(page, { widths }) {
+    const found = [];
+    for (const width of widths) {
+      await page.setViewport({ width, height: 640, isMobile: true, hasTouch: true });
+      const measured = await page.evaluate(() => {
+        const heights = [...document.querySelectorAll("button, .button, .choice span")].map((box) => box.offsetHeight);
+        const { scrollWidth } = document.documentElement;
+        return { overflow: scrollWidth - innerWidth, target: Math.min(...heights) };
+      });
+      found.push(measured);
+    }
+    return found;
+  },
+
+  /** What the page says when it cannot start. */
+  async message(page) {
+    return page.$eval("#message", (message) => message.textContent);
+  },
+};
+
+/** Wait until the page has taken in what was pressed and drawn, and has denoised it. */
+async function idle(page) {
+  await page.evaluate(() => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve))));
+  await page.waitForSelector("main[aria-busy=false]");
+}
+
+async function shown(page) {
+  return page.evaluate(() => {
+    const text = (id) => document.getElementById(id).textContent;
+    const ids = ["message", "noisy-psnr", "denoised-psnr", "facts", "about", "meaning", "factor-value"];
+    return { title: document.title, ...Object.fromEntries(ids.map((id) => [id, text(id)])) };
+  });
+}
+
+/** The three pictures: rows of 8-bit values. */
+async function pixels(page) {
+  return page.evaluate(() => {
+    const rows = (canvas) => {
+      const { width, height } = canvas;
+      const { data } = canvas.getContext("2d").getImageData(0, 0, width, height);
+      const row = (y) => Array.from({ length: width }, (_, x) => data[4 * (y * width + x)]);
+      return Array.from({ length: height }, (_, y) => row(y));
+    };
+    const ids = ["clean", "noisy", "denoised"];
+    return Object.fromEntries(ids.map((id) => [id, rows(document.getElementById(id))]));
+  });
+}
+
+/** Run one scenario in a page of its own. */
+async function run(browser, { scenario, url, without, ready = "main[data-ready][aria-busy=false]", ...rest }) {
+  const page = await browser.newPage();
+  const [errors, requests] = [[], []];
+  page.on("console", (message) => ["error", "warn"].includes(message.type()) && errors.push(message.text()));
+  page.on("pageerror", (error) => errors.push(String(error)));
+  page.on("request", (request) => requests.push(request.url()));
+  if (without) await page.evaluateOnNewDocument((name) => delete globalThis[name], without);
+  try {
+    await page.goto(url);
+    await page.waitForSelector(ready, { timeout: 20000 });
+    const worker = page.workers().find((worker) => worker.url().endsWith("/worker.js")); // its threads answer nobody
+    const names = () => performance.getEntriesByType("resource").map((entry) => entry.name);
+    if (worker) requests.push(...(await worker.evaluate(names)));
+    return { result: await scenarios[scenario](page, rest), errors, requests };
+  } catch (error) {
+    return { failure: `${error.stack}\n${errors.join("\n")}` };
+  } finally {
+    await page.close();
+  }
+}
+
+async function main(executablePath) {
+  const args = ["--no-sandbox", "--disable-background-networking"];
+  const browser = await puppeteer.launch({ executablePath, args, protocolTimeout: 20000 });
+  for await (const line of readline.createInterface({ input: process.stdin })) {
+    console.log(JSON.stringify(await run(browser, JSON.parse(line))));
+  }
+  await browser.close();
+}
+
+main(process.argv[2]).catch((error) => {
+  console.error(error.message);
+  process.exit(1);
+});

@@ -1,0 +1,147 @@
+"""The web page: what is built and how it is served; test_web_browser.py looks at it."""
+
+import gzip
+import http.client
+import json
+import os
+import re
+import shutil
+import socket
+from pathlib import Path
+
+import pytest
+from browser import served
+from conftest import assert_user_error
+from PIL import Image
+
+from export.__main__ import main
+from export.web.build import build_site
+from export.web.runtime import FILES
+from export.web.serve import make_server
+from keras_dae.errors import UserError
+
+ROOT = Path(__file__).parent.parent
+MODELS = [(name, ROOT / "saved_models" / name) for name in ("mnist", "mnist-blind")]
+PAGE_BYTES = 800_000  # everything but onnxruntime-web
+
+
+@pytest.fixture(scope="module")
+def no_runtime(tmp_path_factory):
+    """A node_modules folder with an onnxruntime-web that is empty."""
+    modules = tmp_path_factory.mktemp("node_modules")
+    (modules / "onnxruntime-web" / "dist").mkdir(parents=True)
+    for name in FILES:
+        (modules / "onnxruntime-web" / "dist" / name).touch()
+    return modules
+
+
+@pytest.fixture(scope="module")
+def hollow(no_runtime, tmp_path_factory):
+    """A site that is whole but for onnxruntime-web."""
+    return build_site(tmp_path_factory.mktemp("hollow") / "site", MODELS, no_runtime)
+
+
+def test_site_is_whole(hollow):
+    models = json.loads((hollow / "models.js").read_text().removeprefix("export default ").rstrip(";\n"))
+    assert [model["id"] for model in models] == ["mnist-float", "mnist-int8", "mnist-blind-int8"]
+    for model, run_folder in zip(models, (MODELS[0], MODELS[0], MODELS[1])):
+        exported = run_folder[1] / ("model.onnx" if model["format"] == "float" else "model.int8.onnx")
+        assert gzip.decompress((hollow / model["url"]).read_bytes()) == exported.read_bytes()
+    with Image.open(hollow / "digits.png") as sprite:
+        assert (sprite.size, sprite.mode) == ((280, 280), "L")
+    assert "Microsoft" in (hollow / "ort" / "LICENSE.txt").read_text()
+    page = (hollow / "index.html").read_text()
+    links = re.findall(r'(?:src|href)="([^"]+)"', page)
+    assert links
+    assert all((hollow / link).is_file() for link in links)  # relative ones, that are there
+    assert not re.search(r"\son\w+=", page)
+
+
+def test_page_is_small(hollow):
+    files = [path for path in hollow.rglob("*") if path.is_file() and path.parent.name != "ort"]
+    assert len(files) > 10
+    assert sum(path.stat().st_size for path in files) <= PAGE_BYTES
+
+
+def test_shipped_models_are_the_default_and_the_same_gives_the_same(hollow, no_runtime, tmp_path):
+    again = build_site(tmp_path / "site", node_modules=no_runtime)
+    assert again.stat().st_mode == hollow.stat().st_mode
+    files = {path.relative_to(hollow) for path in hollow.rglob("*") if path.is_file()}
+    assert files == {path.relative_to(again) for path in again.rglob("*") if path.is_file()}
+    assert all((hollow / name).read_bytes() == (again / name).read_bytes() for name in files)
+
+
+def test_never_overwrites(hollow, no_runtime, tmp_path):
+    target = tmp_path / "site"
+    shutil.copytree(hollow, target)
+    (target / "mine.txt").touch()
+    with pytest.raises(UserError, match="--overwrite"):
+        build_site(target, MODELS, no_runtime)
+    assert (target / "mine.txt").exists()
+    build_site(target, MODELS[:1], no_runtime, overwrite=True)
+    assert not (target / "mine.txt").exists()
+    assert "mnist-blind" not in (target / "models.js").read_text()
+    assert os.listdir(tmp_path) == ["site"]
+    with pytest.raises(UserError, match="something else"):
+        build_site(no_runtime, MODELS, no_runtime, overwrite=True)
+
+
+@pytest.mark.parametrize(
+    ("models", "message"),
+    [
+        ([("mnist", "nowhere")], "expected a run folder with model.onnx"),
+        ([("a/b", MODELS[0][1])], "expected names"),
+        ([MODELS[0], MODELS[0]], "expected names"),
+    ],
+)
+def test_bad_models_leave_nothing(models, message, no_runtime, tmp_path):
+    with pytest.raises(UserError, match=message):
+        build_site(tmp_path / "site", models, no_runtime)
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_runtime_is_one_line(tmp_path, monkeypatch, capsys):
+    """Neither where it was said to be, nor npm to fetch it with."""
+    command = ["web", "--output-dir", str(tmp_path / "site"), "--model", f"mnist={MODELS[0][1]}"]
+    assert_user_error(main([*command, "--node-modules", str(tmp_path)]), capsys.readouterr().err, "onnxruntime-web")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("KERAS_DAE_NODE_MODULES", raising=False)
+    assert_user_error(main(command), capsys.readouterr().err, "expected npm")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("arguments", [[], ["--output-dir", "site", "--model", "mnist"]])
+def test_wrong_arguments(arguments, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["web", *arguments])
+    assert stopped.value.code == 2
+    assert "expected" in capsys.readouterr().err
+
+
+def test_headers_and_types(hollow):
+    with served(hollow) as url:
+        connection = http.client.HTTPConnection(url.split("/")[2])
+        for path, kind in {
+            "": "text/html",
+            "page.js": "text/javascript",
+            "ort/ort.wasm.min.mjs": "text/javascript",
+            "ort/ort-wasm-simd-threaded.wasm": "application/wasm",
+        }.items():
+            connection.request("GET", f"/{path}")
+            answer = connection.getresponse()
+            answer.read()
+            assert answer.status == 200
+            assert answer.headers["Content-Type"].split(";")[0] == kind
+            assert answer.headers["Cross-Origin-Opener-Policy"] == "same-origin"
+            assert answer.headers["Cross-Origin-Embedder-Policy"] == "require-corp"
+        connection.close()
+
+
+def test_serve_tells_of_a_taken_port_and_an_empty_folder(hollow, tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(UserError, match="--port"):
+            make_server(hollow, taken.getsockname()[1])
+    with pytest.raises(UserError, match=r"no index\.html"):
+        make_server(tmp_path)
