@@ -5,7 +5,6 @@ import hashlib
 import itertools
 import sys
 import warnings
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -13,12 +12,11 @@ from keras_dae import errors
 from keras_dae.errors import UserError, first_line
 from keras_dae.files import read_json
 from keras_dae.models import NAMES, find
-from keras_dae.processes import cores
 
 MULTIPLE, SMALLEST = 4, 20  # pixels: sizes that the network gives back as they are
 HALO = 24  # pixels around a tile; the network sees at most 22 to each side, and tiles lie on multiples of 4
 TILE = 512  # pixels to a side of what is run at once; a multiple of 4
-PIXELS_AT_ONCE = 2**16  # of small images in one batch: what is between the layers stays in the processor's cache
+PIXELS_AT_ONCE = 2**20  # of small images in one batch
 
 
 def load_denoiser(path, threads=None):
@@ -26,11 +24,13 @@ def load_denoiser(path, threads=None):
 
     Args:
         path: run folder with model.onnx, the file itself, or a name that `python -m keras_dae.models` lists.
-        threads: that share an image or batch; None for one on every core.
+        threads: that one image or batch is computed with; None for one on every core.
 
     Raises:
         UserError: no such file, or no denoiser of ours in it.
     """
+    import onnxruntime
+
     found = find(path)
     file = found / "model.onnx" if found.is_dir() else found
     if not file.is_file():
@@ -39,28 +39,18 @@ def load_denoiser(path, threads=None):
             "python -m export makes one"
         )
     _check_proven(file)
-    threads = threads or cores()
-    session = _open_session(file, threads)
-    noisy = [(value.name, (value.shape or [None])[-1]) for value in session.get_inputs()]
-    denoised = [(value.name, (value.shape or [None])[-1]) for value in session.get_outputs()]
+    try:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads or 0
+        session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+        noisy = [(value.name, (value.shape or [None])[-1]) for value in session.get_inputs()]
+        denoised = [(value.name, (value.shape or [None])[-1]) for value in session.get_outputs()]
+    except Exception as error:  # noqa: BLE001 - onnxruntime raises classes of its own, without a common base
+        raise UserError(f"cannot load {file}: {first_line(error)}") from None
     channels = noisy[0][1] if noisy else None
     if noisy != [("noisy", channels)] or denoised != [("denoised", channels)] or channels not in (1, 3):
         raise UserError(f"expected {file} to take `noisy` and give `denoised`, got {noisy} and {denoised}")
-    # Parts of a large job are shared by sessions of one thread each, which is faster than sharing every layer.
-    single = session if threads == 1 else _open_session(file, 1)
-    return Denoiser(session, single, threads, channels)
-
-
-def _open_session(file, threads):
-    """Return onnxruntime's session of a file. Raises `UserError` when it cannot be loaded."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    try:
-        return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # noqa: BLE001 - onnxruntime raises classes of its own, without a common base
-        raise UserError(f"cannot load {file}: {first_line(error)}") from None
+    return Denoiser(session, channels)
 
 
 def _check_proven(file):
@@ -83,8 +73,8 @@ class Denoiser:
             network for colour sees a grey image as a colour one.
     """
 
-    def __init__(self, session, single, threads, channels):
-        self.session, self.single, self.threads = session, single, threads
+    def __init__(self, session, channels):
+        self.session = session
         self.channels = channels
 
     def __call__(self, image):
@@ -126,26 +116,11 @@ class Denoiser:
             for index, image in enumerate(images):
                 self._denoise_tiles(image, denoised[index])
             return denoised
-        parts = -(-len(images) * height * width // PIXELS_AT_ONCE)
-        if parts > 1:
-            parts = min(-(-parts // self.threads) * self.threads, len(images))
-        edges = np.linspace(0, len(images), parts + 1).astype(int)
-
-        def denoise_part(session, part):
-            denoised[part] = from_unit(_run(session, to_unit(images[part])), images.dtype)
-
-        self._map(denoise_part, [slice(*edge) for edge in itertools.pairwise(edges)])
+        step = max(1, PIXELS_AT_ONCE // (height * width))
+        for start in range(0, len(images), step):
+            part = slice(start, start + step)
+            denoised[part] = from_unit(self._run(to_unit(images[part])), images.dtype)
         return denoised
-
-    def _map(self, function, parts):
-        """Call `function(session, part)` for each part: one alone on all threads, or many, each on one."""
-        if len(parts) == 1 or self.threads == 1:
-            for part in parts:
-                function(self.session, part)
-            return
-        with ThreadPoolExecutor(self.threads) as pool:
-            for done in [pool.submit(function, self.single, part) for part in parts]:
-                done.result()
 
     def _denoise_tiles(self, image, denoised):
         """Denoise one `(height, width, channels)` tile by tile into `denoised`; only a tile at a time is float.
@@ -155,21 +130,16 @@ class Denoiser:
         """
         height, width, _ = image.shape
         rows, columns = mirrored(height), mirrored(width)
-
-        def denoise_tile(session, corner):
-            top, left = corner
+        for top, left in itertools.product(range(0, height, TILE), range(0, width, TILE)):
             outer_rows = rows[max(top - HALO, 0) : top + TILE + HALO]
             outer_columns = columns[max(left - HALO, 0) : left + TILE + HALO]
-            outer = _run(session, to_unit(image[np.ix_(outer_rows, outer_columns)])[None])[0]
+            outer = self._run(to_unit(image[np.ix_(outer_rows, outer_columns)])[None])[0]
             inner = outer[min(top, HALO) :, min(left, HALO) :][:TILE, :TILE]
             inner = inner[: height - top, : width - left]
             denoised[top : top + TILE, left : left + TILE] = from_unit(inner, image.dtype)
 
-        self._map(denoise_tile, list(itertools.product(range(0, height, TILE), range(0, width, TILE))))
-
-
-def _run(session, noisy):
-    return session.run(["denoised"], {"noisy": noisy})[0]
+    def _run(self, noisy):
+        return self.session.run(["denoised"], {"noisy": noisy})[0]
 
 
 def mirrored(size):
