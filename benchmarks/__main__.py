@@ -17,7 +17,7 @@ from pathlib import Path
 
 from benchmarks import inference, large_image, peak, quality, training
 from benchmarks.contender import take_turns
-from benchmarks.summary import plot, table
+from benchmarks.summary import plot, table, threads_name
 from keras_dae import errors
 from keras_dae.errors import UserError
 from keras_dae.files import whole_file, write_json
@@ -72,19 +72,19 @@ def contests(section, folder):
     """Return `{name: {contender: arguments of python -m}}` of a section."""
     if section == "peak":
         return {
-            f"{threads} threads": {name: ("benchmarks.peak", name, threads) for name in peak.CONTENDERS}
+            threads_name(threads): {name: ("benchmarks.peak", name, threads) for name in peak.CONTENDERS}
             for threads in THREADS
         }
     if section == "inference":
         return {
-            f"{threads} threads": {
+            threads_name(threads): {
                 name: ("benchmarks.inference", name, folder, threads) for name in inference.CONTENDERS
             }
             for threads in THREADS
         }
     if section == "large_image":
         names = large_image.CONTENDERS
-        return {f"{CORES} threads": {name: ("benchmarks.large_image", name, folder) for name in names}}
+        return {threads_name(CORES): {name: ("benchmarks.large_image", name, folder) for name in names}}
     if section == "training":
         return {
             f"batch {size}": {name: ("benchmarks.training", name, size) for name in training.CONTENDERS}

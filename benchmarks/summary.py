@@ -72,12 +72,17 @@ def ratios(results):
             rate = 256 / median(contest["model.onnx"]["batch 256"])
             found[f"model.onnx at batch 256, {name}: share of the convolution peak"] = rate * MULTIPLY_ADDS / peak
     for name, contest in results.get("training", {}).items():
-        cores = f"{results['machine']['cores']} threads"
+        cores = threads_name(results["machine"]["cores"])
         if cores in results.get("peak", {}):
             peak = max(median(measured["convolution"]) for measured in results["peak"][cores].values()) * 1e9
             rate = median(contest["keras_dae"]["images/s"])
             found[f"training, {name}: share of the convolution peak"] = 3 * rate * MULTIPLY_ADDS / peak
     return found
+
+
+def threads_name(count):
+    """Return the name of the contests with so many threads."""
+    return f"{count} thread{'s' * (count > 1)}"
 
 
 def rows(header, lines):
@@ -96,7 +101,7 @@ def plot(results, path):
     from matplotlib.figure import Figure
 
     contests = results["inference"]
-    figure = Figure(figsize=(10, 4.5), layout="constrained")
+    figure = Figure(figsize=(11, 4.5), layout="constrained")
     for axes, (name, contest) in zip(
         figure.subplots(1, len(contests), sharey=True, squeeze=False)[0], contests.items()
     ):
@@ -104,6 +109,7 @@ def plot(results, path):
             axes.plot(BATCHES, [size / median(measured[f"batch {size}"]) for size in BATCHES], "o-", label=contender)
         axes.set(xscale="log", yscale="log", xlabel="batch size", title=name, xticks=BATCHES, xticklabels=BATCHES)
         axes.grid(alpha=0.3)
+        axes.minorticks_off()
     figure.axes[0].set_ylabel("28×28 images a second")
-    figure.axes[-1].legend(fontsize="small")
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside right center", fontsize="small")
     figure.savefig(path, dpi=110, format="png")

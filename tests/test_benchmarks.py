@@ -50,18 +50,18 @@ def results():
     products = {"onnxruntime": {"matrix product": [60] * 3, "convolution": [100] * 3, "peak MiB": [90] * 3}}
     names = ("processor", "cores", "python", "tensorflow", "keras", "onnxruntime", "torch")
     return {
-        "machine": dict.fromkeys(names, "9"),
+        "machine": dict.fromkeys(names, 9),
         "rounds": 3,
-        "inference": {"1 threads": contest(seconds)},
-        "peak": {"1 threads": products},
+        "inference": {"1 thread": contest(seconds)},
+        "peak": {"1 thread": products},
     }
 
 
 def test_ratios(results):
     found = ratios(results)
-    assert found["images/s at batch 256, 1 threads: model.onnx / PyTorch's ONNX export"] == pytest.approx(2)
+    assert found["images/s at batch 256, 1 thread: model.onnx / PyTorch's ONNX export"] == pytest.approx(2)
     share = MULTIPLY_ADDS / 2e-5 / 100e9
-    assert found["model.onnx at batch 256, 1 threads: share of the convolution peak"] == pytest.approx(share)
+    assert found["model.onnx at batch 256, 1 thread: share of the convolution peak"] == pytest.approx(share)
 
 
 def test_table_and_plot(results, tmp_path):
