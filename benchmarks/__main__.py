@@ -6,7 +6,6 @@ results.md (medians) and results.png. Needs PyTorch: pip install -e '.[bench]'.
 
 import argparse
 import importlib.util
-import os
 import platform
 import shutil
 import subprocess
@@ -21,8 +20,8 @@ from benchmarks.summary import plot, table, threads_name
 from keras_dae import errors
 from keras_dae.errors import UserError
 from keras_dae.files import whole_file, write_json
+from keras_dae.processes import cores
 
-CORES = len(os.sched_getaffinity(0))
 THREADS = (1, 2)
 BATCH_SIZES = (100, 256)
 SECTIONS = ("peak", "inference", "large_image", "training", "quality")
@@ -84,7 +83,7 @@ def contests(section, folder):
         }
     if section == "large_image":
         names = large_image.CONTENDERS
-        return {threads_name(CORES): {name: ("benchmarks.large_image", name, folder) for name in names}}
+        return {threads_name(cores()): {name: ("benchmarks.large_image", name, folder) for name in names}}
     if section == "training":
         return {
             f"batch {size}": {name: ("benchmarks.training", name, size) for name in training.CONTENDERS}
@@ -129,7 +128,7 @@ def machine():
     packages = ("tensorflow", "keras", "onnxruntime", "torch", "numpy")
     return {
         "processor": names[0] if names else platform.processor(),
-        "cores": CORES,
+        "cores": cores(),
         "python": platform.python_version(),
         **{name: version(name) for name in packages},
     }

@@ -19,8 +19,9 @@ import numpy as np
 from PIL import Image
 
 from keras_dae.digits import render_digits
+from keras_dae.processes import cores
 
-PROCESSES = len(os.sched_getaffinity(0))
+PROCESSES = cores()
 MEGAPIXELS = (1, 4, 16, 100)
 
 

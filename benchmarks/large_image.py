@@ -3,7 +3,6 @@
 python -m benchmarks.large_image CONTENDER FOLDER    (started by `python -m benchmarks`)
 """
 
-import os
 import sys
 import time
 
@@ -11,16 +10,16 @@ import numpy as np
 
 from benchmarks import inference
 from benchmarks.contender import serve
+from keras_dae.processes import cores
 
 SIDE = 4000  # pixels
-CORES = len(os.sched_getaffinity(0))
 
 
 def whole(prepare):
     """Return a contender that gives the whole image to one of `benchmarks.inference` at once."""
 
     def prepared(folder):
-        denoise = prepare(folder, CORES)
+        denoise = prepare(folder, cores())
 
         def run(image):
             denoised = denoise(np.float32(image)[None, :, :, None] / 255)
@@ -32,7 +31,7 @@ def whole(prepare):
 
 
 CONTENDERS = {
-    "load_denoiser, in tiles": lambda folder: inference.load_denoiser(folder, CORES),
+    "load_denoiser, in tiles": lambda folder: inference.load_denoiser(folder, cores()),
     "model.onnx, whole": whole(inference.model_onnx),
     "PyTorch eager, channels_last, whole": whole(inference.torch_channels_last),
 }

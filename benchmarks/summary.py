@@ -50,6 +50,10 @@ def latency(contests):
 def ratios(results):
     """Return `{what: ratio}`, each the median over the rounds of a ratio within a round."""
     found = {}
+    peaks = {
+        name: 1e9 * max(median(measured["convolution"]) for measured in contest.values())
+        for name, contest in results.get("peak", {}).items()
+    }
     for name, contest in results.get("training", {}).items():
         for rival in ("PyTorch", "PyTorch, channels_last", "PyTorch, torch.compile"):
             rates = contest["keras_dae"]["images/s"], contest[rival]["images/s"]
@@ -67,16 +71,16 @@ def ratios(results):
         ):
             seconds = contest[theirs][f"batch {size}"], contest[ours][f"batch {size}"]
             found[f"images/s at batch {size}, {name}: {ours} / {theirs}"] = ratio(*seconds)
-        if name in results.get("peak", {}):
-            peak = max(median(measured["convolution"]) for measured in results["peak"][name].values()) * 1e9
+        if name in peaks:
             rate = 256 / median(contest["model.onnx"]["batch 256"])
-            found[f"model.onnx at batch 256, {name}: share of the convolution peak"] = rate * MULTIPLY_ADDS / peak
+            found[f"model.onnx at batch 256, {name}: share of the convolution peak"] = (
+                rate * MULTIPLY_ADDS / peaks[name]
+            )
     for name, contest in results.get("training", {}).items():
         cores = threads_name(results["machine"]["cores"])
-        if cores in results.get("peak", {}):
-            peak = max(median(measured["convolution"]) for measured in results["peak"][cores].values()) * 1e9
+        if cores in peaks:
             rate = median(contest["keras_dae"]["images/s"])
-            found[f"training, {name}: share of the convolution peak"] = 3 * rate * MULTIPLY_ADDS / peak
+            found[f"training, {name}: share of the convolution peak"] = 3 * rate * MULTIPLY_ADDS / peaks[cores]
     return found
 
 

@@ -8,12 +8,12 @@ from torch import nn
 
 
 class Autoencoder(nn.Module):
-    """The original network: float32 `(batch, 1, height, width)` in [0, 1], sizes multiples of 4, at least 20."""
+    """The original network: float32 `(batch, channels, height, width)` in [0, 1], sizes multiples of 4, at least 20."""
 
-    def __init__(self):
+    def __init__(self, channels=1):
         super().__init__()
         self.encoder = nn.Sequential(
-            nn.Conv2d(1, 16, 3, stride=2, padding=1),
+            nn.Conv2d(channels, 16, 3, stride=2, padding=1),
             nn.ReLU(),
             nn.Conv2d(16, 32, 3, stride=2, padding=1),
             nn.ReLU(),
@@ -25,7 +25,7 @@ class Autoencoder(nn.Module):
             nn.ReLU(),
             nn.ConvTranspose2d(32, 16, 3, stride=2, padding=1, output_padding=1),
             nn.ReLU(),
-            nn.ConvTranspose2d(16, 1, 3, stride=2, padding=1, output_padding=1),
+            nn.ConvTranspose2d(16, channels, 3, stride=2, padding=1, output_padding=1),
             nn.Sigmoid(),
         )
 

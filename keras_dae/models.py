@@ -6,6 +6,7 @@ from pathlib import Path
 
 from keras_dae import errors
 from keras_dae.errors import UserError
+from keras_dae.evaluation_text import level_name, noise_name
 from keras_dae.files import read_json
 
 NAMES = ("mnist", "mnist-blind")
@@ -36,11 +37,10 @@ def find(model):
 def describe(name):
     """Return a line on a shipped model, from its own files: noise, test PSNR and SSIM, size, folder."""
     run = path(name)
-    config, metrics = read_json(run / "config.json")["config"], read_json(run / "metrics.json")
-    noises = ", ".join(config["noise"])
-    factors = " to ".join(f"{factor:g}" for factor in config["noise_factor"])
+    metrics = read_json(run / "metrics.json")
     return (
-        f"{name}: {noises} noise of {factors}; its test images: {metrics['noisy']['psnr']:.2f} dB noisy, "
+        f"{name}: {noise_name(metrics)} of {level_name(metrics['noise_factor'])}; "
+        f"its test images: {metrics['noisy']['psnr']:.2f} dB noisy, "
         f"{metrics['test']['psnr']:.2f} dB denoised, SSIM {metrics['test']['ssim']:.3f}; "
         f"{(run / 'model.onnx').stat().st_size / 1e6:.2f} MB; {run}"
     )

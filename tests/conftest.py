@@ -30,6 +30,16 @@ def digits_npz(digits, tmp_path_factory):
     return path
 
 
+@pytest.fixture(scope="module")
+def model():
+    """A network whose outputs vary: PyTorch's initialization, three times as strong."""
+    from keras_dae.model import build_autoencoder
+
+    model = build_autoencoder(initialization="torch", seed=0)
+    model.set_weights([3 * weight for weight in model.get_weights()])
+    return model
+
+
 @pytest.fixture
 def photographs(tmp_path):
     """A folder of smooth pictures: 12 in sizes from 40×52 to 84×96, in several formats, depths and subfolders."""

@@ -30,14 +30,6 @@ from keras_dae.train import train_and_evaluate
 
 
 @pytest.fixture(scope="module")
-def model():
-    """A network whose outputs vary: PyTorch's initialization, three times as strong."""
-    model = build_autoencoder(initialization="torch", seed=0)
-    model.set_weights([3 * weight for weight in model.get_weights()])
-    return model
-
-
-@pytest.fixture(scope="module")
 def trained(digits_npz, tmp_path_factory):
     """A finished run folder with all exports; tests must not change it."""
     config = TrainConfig(dataset=str(digits_npz), epochs=3, batch_size=16, initialization="he")

@@ -26,14 +26,6 @@ needs_litert = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def model():
-    """A network whose outputs vary: PyTorch's initialization, three times as strong."""
-    model = build_autoencoder(initialization="torch", seed=0)
-    model.set_weights([3 * weight for weight in model.get_weights()])
-    return model
-
-
-@pytest.fixture(scope="module")
 def tflite(model, tmp_path_factory):
     path = tmp_path_factory.mktemp("litert") / "model.tflite"
     export_litert(model, path)

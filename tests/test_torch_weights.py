@@ -22,36 +22,13 @@ def torch():
 def original(torch):
     """The PyTorch original, its weights drawn by PyTorch itself."""
     torch.manual_seed(0)
-    return pytorch_autoencoder(torch)
+    return pytorch_autoencoder()
 
 
-def pytorch_autoencoder(torch, channels=1):
-    nn = torch.nn
+def pytorch_autoencoder(channels=1):
+    from benchmarks.torch_original import Autoencoder  # which imports torch
 
-    class Autoencoder(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.encoder = nn.Sequential(
-                nn.Conv2d(channels, 16, 3, stride=2, padding=1),
-                nn.ReLU(),
-                nn.Conv2d(16, 32, 3, stride=2, padding=1),
-                nn.ReLU(),
-                nn.Conv2d(32, 64, 5),
-                nn.ReLU(),
-            )
-            self.decoder = nn.Sequential(
-                nn.ConvTranspose2d(64, 32, 5),
-                nn.ReLU(),
-                nn.ConvTranspose2d(32, 16, 3, stride=2, padding=1, output_padding=1),
-                nn.ReLU(),
-                nn.ConvTranspose2d(16, channels, 3, stride=2, padding=1, output_padding=1),
-                nn.Sigmoid(),
-            )
-
-        def forward(self, x):
-            return self.decoder(self.encoder(x))
-
-    return Autoencoder()
+    return Autoencoder(channels)
 
 
 def torch_denoise(torch, model, images):
@@ -74,7 +51,7 @@ def assert_same_pixels(torch, theirs, ours, channels=1):
 @pytest.mark.parametrize("suffix", ["pt", "safetensors"])
 def test_pytorch_weights_give_the_same_pixels(torch, tmp_path, suffix, channels):
     torch.manual_seed(0)
-    original = pytorch_autoencoder(torch, channels)
+    original = pytorch_autoencoder(channels)
     path = tmp_path / f"original.{suffix}"
     if suffix == "pt":
         torch.save(original.state_dict(), path)
@@ -85,7 +62,7 @@ def test_pytorch_weights_give_the_same_pixels(torch, tmp_path, suffix, channels)
 
 def test_keras_weights_give_the_same_pixels_in_pytorch(torch):
     ours = build_autoencoder(seed=3)
-    theirs = pytorch_autoencoder(torch)
+    theirs = pytorch_autoencoder()
     theirs.load_state_dict({key: torch.from_numpy(value) for key, value in to_state_dict(ours).items()})
     assert_same_pixels(torch, theirs, ours)
 
@@ -122,7 +99,7 @@ def test_import_and_export_are_bit_identical(tmp_path):
 def test_export_as_pt(torch, tmp_path):
     build_autoencoder(seed=0).save(tmp_path / "model.keras")
     assert main(["export", str(tmp_path / "model.keras"), str(tmp_path / "model.pt")]) == 0
-    pytorch_autoencoder(torch).load_state_dict(torch.load(tmp_path / "model.pt", weights_only=True))
+    pytorch_autoencoder().load_state_dict(torch.load(tmp_path / "model.pt", weights_only=True))
 
 
 def test_import_does_not_touch_what_is_there(tmp_path, capsys):
