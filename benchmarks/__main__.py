@@ -24,7 +24,7 @@ from keras_dae.processes import cores
 
 THREADS = (1, 2)
 BATCH_SIZES = (100, 256)
-SECTIONS = ("peak", "inference", "large_image", "training", "quality")
+SECTIONS = ("peak", "inference", "fixed_size", "large_image", "training", "quality")
 
 
 def main(argv=None):
@@ -51,7 +51,7 @@ def measure(output_dir, run=None, sections=SECTIONS, rounds=7):
     results = {"machine": machine(), "rounds": rounds}
     output_dir.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        if {"inference", "large_image"} & set(sections):
+        if {"inference", "fixed_size", "large_image"} & set(sections):
             prepare(Path(folder), run)
         for section in sections:
             results[section] = {
@@ -78,6 +78,13 @@ def contests(section, folder):
         return {
             threads_name(threads): {
                 name: ("benchmarks.inference", name, folder, threads) for name in inference.CONTENDERS
+            }
+            for threads in THREADS
+        }
+    if section == "fixed_size":
+        return {
+            threads_name(threads): {
+                name: ("benchmarks.inference", name, folder, threads, "fixed") for name in inference.OF_FIXED_SIZE
             }
             for threads in THREADS
         }

@@ -1,8 +1,12 @@
 """Contenders in inference: the same trained network on the same noisy 28×28 images, by every way of running it.
 
-python -m benchmarks.inference CONTENDER FOLDER THREADS    (started by `python -m benchmarks`)
+python -m benchmarks.inference CONTENDER FOLDER THREADS [fixed]    (started by `python -m benchmarks`)
+
+With `fixed`, one image at a time, in an onnxruntime that was told so: sizes that are left open cost what it takes to
+compute with them, and PyTorch's export leaves only the batch's open.
 """
 
+import functools
 import statistics
 import sys
 import time
@@ -45,25 +49,26 @@ def torch_compile(folder, threads):
     return torch_eager(folder, threads, channels_last=True, compiled=True)
 
 
-def torch_onnx(folder, threads):
-    session = onnx_session(Path(folder, "torch.onnx"), threads)
+def torch_onnx(folder, threads, sizes=()):
+    session = onnx_session(Path(folder, "torch.onnx"), threads, sizes)
     return lambda noisy: session.run(None, {"noisy": noisy.reshape(-1, 1, 28, 28)})[0].reshape(noisy.shape)
 
 
-def model_onnx(folder, threads, file="model.onnx"):
-    session = onnx_session(Path(folder, "run", file), threads)
+def model_onnx(folder, threads, sizes=(), file="model.onnx"):
+    session = onnx_session(Path(folder, "run", file), threads, sizes)
     return lambda noisy: session.run(None, {"noisy": noisy})[0]
 
 
-def model_int8_onnx(folder, threads):
-    return model_onnx(folder, threads, "model.int8.onnx")
+model_int8_onnx = functools.partial(model_onnx, file="model.int8.onnx")
 
 
-def onnx_session(path, threads):
+def onnx_session(path, threads, sizes=()):
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
+    for dimension, size in sizes:
+        options.add_free_dimension_override_by_name(dimension, size)
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
@@ -109,14 +114,20 @@ CONTENDERS = {
     "SavedModel": saved_model,
 }
 
+OF_FIXED_SIZE = {
+    "PyTorch's ONNX export": functools.partial(torch_onnx, sizes=[("batch", 1)]),
+    "model.onnx": functools.partial(model_onnx, sizes=[("batch", 1), ("height", 28), ("width", 28)]),
+    "model.int8.onnx": functools.partial(model_int8_onnx, sizes=[("batch", 1), ("height", 28), ("width", 28)]),
+}
 
-def main(name, folder, threads):
+
+def main(name, folder, threads, fixed=None):
     """Serve the median seconds of a call at each batch size."""
-    denoise = CONTENDERS[name](folder, int(threads))
+    denoise = (CONTENDERS[name] if fixed is None else OF_FIXED_SIZE[name])(folder, int(threads))
     images = np.load(Path(folder, "noisy.npy"))
 
     def measure():
-        return {f"batch {size}": seconds_a_call(denoise, images[:size]) for size in BATCHES}
+        return {f"batch {size}": seconds_a_call(denoise, images[:size]) for size in (BATCHES if fixed is None else [1])}
 
     serve(measure)
 

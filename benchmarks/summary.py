@@ -31,15 +31,16 @@ def table(results):
                 [contender, *(number(median(map(convert, measured[key]))) for key, convert in columns.values())]
                 for contender, measured in contest.items()
             ]))  # fmt: skip
-    if "inference" in results:
-        parts.append(latency(results["inference"]))
+    for section, condition in (("inference", ""), ("fixed_size", ", sizes fixed")):
+        if section in results:
+            parts.append(latency(f"milliseconds at batch 1{condition}", results[section]))
     parts.append(rows(["ratio", "measured"], [[name, f"{value:.2f}"] for name, value in ratios(results).items()]))
     return "\n\n".join(parts) + "\n"
 
 
-def latency(contests):
+def latency(heading, contests):
     """Return the milliseconds of a call with one image."""
-    header = ["milliseconds at batch 1", *contests]
+    header = [heading, *contests]
     contenders = next(iter(contests.values()))
     return rows(header, [
         [name, *(f"{1e3 * median(contest[name]['batch 1']):.3f}" for contest in contests.values())]
@@ -76,6 +77,9 @@ def ratios(results):
             found[f"model.onnx at batch 256, {name}: share of the convolution peak"] = (
                 rate * MULTIPLY_ADDS / peaks[name]
             )
+    for name, contest in results.get("fixed_size", {}).items():
+        seconds = contest["PyTorch's ONNX export"]["batch 1"], contest["model.onnx"]["batch 1"]
+        found[f"images/s at batch 1, sizes fixed, {name}: model.onnx / PyTorch's ONNX export"] = ratio(*seconds)
     for name, contest in results.get("training", {}).items():
         cores = threads_name(results["machine"]["cores"])
         if cores in peaks:

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from benchmarks.contender import take_turns
-from benchmarks.inference import BATCHES
+from benchmarks.inference import BATCHES, OF_FIXED_SIZE
 from benchmarks.inference import CONTENDERS as WAYS
 from benchmarks.summary import MULTIPLY_ADDS, plot, ratios, table
 
@@ -53,6 +53,7 @@ def results():
         "machine": dict.fromkeys(names, 9),
         "rounds": 3,
         "inference": {"1 thread": contest(seconds)},
+        "fixed_size": {"1 thread": contest({name: seconds[name] / 4 for name in OF_FIXED_SIZE})},
         "peak": {"1 thread": products},
     }
 
@@ -60,6 +61,7 @@ def results():
 def test_ratios(results):
     found = ratios(results)
     assert found["images/s at batch 256, 1 thread: model.onnx / PyTorch's ONNX export"] == pytest.approx(2)
+    assert found["images/s at batch 1, sizes fixed, 1 thread: model.onnx / PyTorch's ONNX export"] == pytest.approx(2)
     share = MULTIPLY_ADDS / 2e-5 / 100e9
     assert found["model.onnx at batch 256, 1 thread: share of the convolution peak"] == pytest.approx(share)
 
@@ -67,6 +69,7 @@ def test_ratios(results):
 def test_table_and_plot(results, tmp_path):
     lines = table(results).splitlines()
     assert any(re.fullmatch(r"\| model.onnx \|( 50,000 \|){4} 100 \|", line) for line in lines)
+    assert "| milliseconds at batch 1, sizes fixed | 1 thread |" in lines and "| model.onnx | 0.005 |" in lines
     plot(results, tmp_path / "plot.png")
     assert (tmp_path / "plot.png").stat().st_size > 10_000
 
