@@ -13,7 +13,7 @@ from tqdm import tqdm
 from keras_dae.denoise import load_denoiser
 from keras_dae.denoise_contents import attempt, denoise_contents
 from keras_dae.errors import UserError, first_line, printable
-from keras_dae.files import whole_file
+from keras_dae.files import size_of, whole_file
 from keras_dae.image_files import find_files
 from keras_dae.image_io import SUFFIXES, decode, encode
 from keras_dae.processes import cores, map_in_processes
@@ -56,7 +56,7 @@ def denoise_files(inputs, model, output_dir, overwrite=False, processes=None):
     denoiser = load_denoiser(model)
     files = plan(inputs, output_dir)
     missing = [file for file in files if overwrite or not os.path.exists(file.target)]
-    parts = split(missing, _length)
+    parts = split(missing, lambda work: size_of(work.source), PART_FILES, PART_BYTES)
     processes = min(processes or cores(), len(parts))
     start, failed = time.perf_counter(), []
     with tqdm(desc="denoising", total=len(missing), unit=" images", disable=None) as bar:
@@ -159,26 +159,20 @@ def check_targets(files):
         by_target[target] = file
 
 
-def split(files, length):
-    """Return `files` as lists for one process each, at most PART_FILES and, but for single files, PART_BYTES.
+def split(files, length, most_files, most_bytes):
+    """Return `files` as lists for one process each, of at most that many files and, but for single files, bytes.
 
     Args:
         files: list of `Work`.
         length: function of a `Work`: the bytes of its source.
+        most_files, most_bytes: numbers.
     """
-    parts, size = [], PART_BYTES
+    parts, size = [], most_bytes
     for file in files:
         bytes_of_file = length(file)
         size += bytes_of_file
-        if size > PART_BYTES or len(parts[-1]) == PART_FILES:
+        if size > most_bytes or len(parts[-1]) == most_files:
             parts.append([])
             size = bytes_of_file
         parts[-1].append(file)
     return parts
-
-
-def _length(work):
-    try:
-        return os.stat(work.source).st_size
-    except OSError:  # gone since it was found: reading it will say so
-        return 0

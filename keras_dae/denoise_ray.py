@@ -12,6 +12,7 @@ import io
 import logging
 import math
 import os
+import socket
 import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -32,7 +33,9 @@ from keras_dae.processes import cores
 from keras_dae.threads import map_ahead
 
 FORMATS = (*SUFFIXES, shards.SUFFIX)
+PART_FILES, PART_BYTES = 1024, 2**23  # what an actor takes at a time; larger files go alone, and Parquet files
 RETRIES = 3  # of a part whose worker died; then it is taken to be the part's own fault
+TIMEOUT = 10  # seconds to reach a cluster
 REQUESTS = 32  # that a worker has under way to an object store
 TABLE = "failed.csv"
 RESULT = pa.schema(
@@ -72,7 +75,9 @@ def denoise_on_ray(inputs, model, output_dir, overwrite=False, processes=None, a
     source, sizes, files = plan(inputs, root)
     _check_column(source, files, column)
     missing = files if overwrite else _missing(target, root, files)
-    parts = split(missing, lambda work: math.inf if _is_shard(work.source) else sizes[work.source])
+    parts = split(
+        missing, lambda work: math.inf if _is_shard(work.source) else sizes[work.source], PART_FILES, PART_BYTES
+    )
     start, results = time.perf_counter(), {}
     if parts:
         with _cluster(address, processes):
@@ -134,6 +139,17 @@ def _missing(filesystem, root, files):
     return [work for work in files if work.target not in there or work.target in again]
 
 
+def _reach(address):
+    """Raise `UserError` unless something listens at `host:port`: Ray alone would try for minutes."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if not port.isdecimal():  # such as auto
+        return
+    try:
+        socket.create_connection((host, int(port)), TIMEOUT).close()
+    except (OSError, OverflowError) as error:
+        raise UserError(f"no Ray cluster can be reached at {address}: {error}") from None
+
+
 @contextlib.contextmanager
 def _cluster(address, processes):
     """Have Ray at hand: as it runs in this process already, at `address`, or on this machine."""
@@ -141,9 +157,11 @@ def _cluster(address, processes):
         yield
         return
     if address:  # its workers run this very code, whatever they have installed
+        _reach(address)
         options = {"address": address, "runtime_env": {"py_modules": [str(Path(__file__).parent)]}}
-    else:
-        options = {"address": "local", "num_cpus": processes or cores(), "include_dashboard": False}
+    else:  # within reach of this machine alone: whoever reaches Ray runs code
+        options = {"address": "local", "_node_ip_address": "127.0.0.1", "include_dashboard": False}
+        options["num_cpus"] = processes or cores()
     try:
         ray.init(**options, logging_level=logging.WARNING, log_to_driver=False)
     except (ConnectionError, RuntimeError, ValueError) as error:
@@ -176,7 +194,7 @@ def _run(parts, processes, model, source, target, column):
         fn_constructor_args=(ray.put(model), source, target, column),
         compute=ray.data.ActorPoolStrategy(min_size=1, max_size=workers, initial_size=workers),
         num_cpus=1,
-        max_task_retries=RETRIES,
+        ray_remote_args_fn=lambda: {"max_task_retries": RETRIES},
     )
     return {row["part"]: row for row in done.iter_rows()}
 

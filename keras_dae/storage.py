@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem
 
 from keras_dae.errors import UserError, first_line
-from keras_dae.files import whole_file
+from keras_dae.files import size_of, whole_file
 from keras_dae.image_files import find_files
 
 IN_MEMORY = 2**24  # bytes of a file on its way to an object store; a larger one waits on the disk
@@ -51,7 +51,7 @@ def find(filesystem, path, suffixes):
         if found.type == FileType.File:
             return {path: found.size}
         if is_local(filesystem):  # as the local engine does, which follows no links to folders
-            return dict.fromkeys(find_files(path, suffixes))
+            return {file: size_of(file) for file in find_files(path, suffixes)}
         entries = filesystem.get_file_info(FileSelector(str(path), recursive=True))
     except OSError as error:
         raise UserError(f"cannot list {path}: {first_line(error)}") from None
