@@ -22,6 +22,7 @@ import pyarrow as pa
 import ray
 import ray.data
 from pyarrow.fs import FileType
+from ray.exceptions import RayError
 
 from keras_dae import shards, storage
 from keras_dae.denoise import model_file, open_denoiser
@@ -75,21 +76,21 @@ def denoise_on_ray(inputs, model, output_dir, overwrite=False, processes=None, a
     source, sizes, files = plan(inputs, root)
     _check_column(source, files, column)
     missing = files if overwrite else _missing(target, root, files)
-    parts = split(
-        missing, lambda work: math.inf if _is_shard(work.source) else sizes[work.source], PART_FILES, PART_BYTES
-    )
-    start, results = time.perf_counter(), {}
+    sizes |= {path: math.inf for path in sizes if _is_shard(path)}  # these go alone
+    parts = split(missing, lambda work: sizes[work.source], PART_FILES, PART_BYTES)
+    seconds, results = 0, {}
     if parts:
         with _cluster(address, processes):
             start = time.perf_counter()
             results = _run(parts, processes, file.read_bytes(), source, target, column)
+            seconds = time.perf_counter() - start
     failed = [failure for result in results.values() for failure in result["failed"]]
     for index, part in enumerate(parts):
         if index not in results:
             error = f"the worker that had it died {RETRIES + 1} times; was memory short?"
             failed += [{"file": printable(work.source), "row": None, "error": error} for work in part]
     denoised, kept = sum(result["denoised"] for result in results.values()), len(files) - len(missing)
-    report(denoised, kept, [(_name(failure), failure["error"]) for failure in failed], time.perf_counter() - start)
+    report(denoised, kept, [(_name(failure), failure["error"]) for failure in failed], seconds)
     _write_table(target, root / TABLE, failed)
     if failed:
         raise SomeFailed(f"{len(failed)} could not be denoised, see above, or {TABLE} in {output_dir}")
@@ -162,12 +163,17 @@ def _cluster(address, processes):
     else:  # within reach of this machine alone: whoever reaches Ray runs code
         options = {"address": "local", "_node_ip_address": "127.0.0.1", "include_dashboard": False}
         options["num_cpus"] = processes or cores()
+    logging.getLogger("ray.data.exceptions").setLevel(logging.CRITICAL)  # what it raises is said in a line
     try:
         ray.init(**options, logging_level=logging.WARNING, log_to_driver=False)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise UserError(f"cannot use Ray{f' at {address}' if address else ''}: {first_line(error)}") from None
+    except (ConnectionError, RuntimeError, ValueError, RayError) as error:
+        raise UserError(
+            f"cannot use Ray{f' at {address}' if address else ''}: {' '.join(str(error).split())}"
+        ) from None
     try:
         yield
+    except RayError as error:  # no worker could be started, or the cluster is gone
+        raise UserError(f"Ray gave up; the same command goes on: {_last_line(error)}") from None
     finally:
         ray.shutdown()
 
@@ -187,15 +193,17 @@ def _run(parts, processes, model, source, target, column):
     workers = min(len(parts), processes or max(1, int(ray.cluster_resources().get("CPU", 1))))
     work = ray.data.from_arrow(tables)
     work.context.max_errored_blocks = -1
-    done = work.map_batches(
-        Worker,
-        batch_size=None,
-        batch_format="pyarrow",
-        fn_constructor_args=(ray.put(model), source, target, column),
-        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=workers, initial_size=workers),
-        num_cpus=1,
-        ray_remote_args_fn=lambda: {"max_task_retries": RETRIES},
-    )
+    with warnings.catch_warnings():  # until Ray has another name for it
+        warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated")
+        done = work.map_batches(
+            Worker,
+            batch_size=None,
+            batch_format="pyarrow",
+            fn_constructor_args=(ray.put(model), source, target, column),
+            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=workers, initial_size=workers),
+            num_cpus=1,
+            max_task_retries=RETRIES,
+        )
     return {row["part"]: row for row in done.iter_rows()}
 
 
@@ -246,6 +254,11 @@ class Worker:
     def _write(self, path, content):
         with storage.whole_stream(self.target, path) as file:
             file.write(content)
+
+
+def _last_line(error):
+    """Return what it comes down to: Ray puts the worker's traceback into the message."""
+    return (str(error).strip() or type(error).__name__).splitlines()[-1]
 
 
 def _name(failure):

@@ -8,7 +8,6 @@ import contextlib
 import io
 import os
 import random
-import re
 import shutil
 import signal
 import subprocess
@@ -81,28 +80,25 @@ def processes_beside(pid):
 
 def workers_beside(pid):
     """Return the process numbers of the actors of a job, sorted."""
-    return sorted(
-        number
-        for number, line in processes_beside(pid).items()
-        if re.match(r"ray::.*Worker\b", line) and "IDLE" not in line
-    )
+    return sorted(number for number, line in processes_beside(pid).items() if line.startswith("ray::MapWorker"))
 
 
 def kill(process, what, choose=random):
-    """Send SIGKILL to the `driver`, and wait until all that it started is gone, or to one `worker` of its."""
+    """Send SIGKILL to the `driver`, and wait until its workers are gone, or to one `worker` of its."""
     if what == "worker":
         with contextlib.suppress(ProcessLookupError):
             os.kill(choose.choice(workers_beside(process.pid)), signal.SIGKILL)
         return
-    others = processes_beside(process.pid)
+    others, workers = processes_beside(process.pid), workers_beside(process.pid)
     process.kill()
     process.communicate()
     deadline = time.monotonic() + START
-    while any(
-        Path(f"/proc/{number}/cmdline").exists() and Path(f"/proc/{number}/cmdline").read_bytes() for number in others
-    ):
+    while any(map(_lives, workers)):
         assert time.monotonic() < deadline, "the driver was killed, but its workers go on"
         time.sleep(0.05)
+    for number in others:  # agents of Ray's that notice later
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(number, signal.SIGKILL)
 
 
 def _lives(pid):

@@ -32,17 +32,22 @@ PORT = 6379  # of a network that is the cluster's alone
 
 # A cluster and a driver that stays, so that only the first job waits for Ray to be imported; a line of input is a job.
 DRIVER = """
-import contextlib, io, json, os, socket, subprocess, sys
+import contextlib, io, json, os, socket, subprocess, sys, time
+from unittest import mock
 answers, sys.stdout = sys.stdout, sys.stderr
 head = subprocess.Popen(sys.argv[2:], stdout=sys.stderr, env=os.environ | {"PYTHONPATH": ""})
-from keras_dae import denoise, denoise_ray
+from keras_dae import denoise
 try:
-    for _ in range(600):
+    for _ in range(300):
         with contextlib.suppress(ConnectionError), socket.create_connection(("127.0.0.1", int(sys.argv[1]))):
             break
+        time.sleep(0.1)
     for line in sys.stdin:
-        arguments, denoise_ray.RETRIES = json.loads(line)
-        with contextlib.redirect_stderr(io.StringIO()) as output:
+        arguments, patches = json.loads(line)
+        with contextlib.ExitStack() as stack:
+            output = stack.enter_context(contextlib.redirect_stderr(io.StringIO()))
+            for name, value in patches.items():
+                stack.enter_context(mock.patch(name, value))
             status = denoise.main(arguments)
         print(json.dumps([status, output.getvalue()]), file=answers, flush=True)
 finally:
@@ -57,16 +62,16 @@ class Cluster:
     """A Ray cluster of 2 cores in a network namespace of its own, and a driver in it."""
 
     def __init__(self, log):
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "1" * 32}
         command = [*ALONE, sys.executable, "-c", DRIVER, str(PORT), *RAY]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": log}
         self.driver = subprocess.Popen(command, env=environment, text=True, **pipes)
 
-    def run(self, source, output, *options, retries=3):
-        """Denoise on the cluster; return the exit status and stderr."""
+    def run(self, source, output, *options, patches=None):
+        """Denoise on the cluster, with some names of the driver's patched; return the exit status and stderr."""
         arguments = [source, "--model", MODEL, "--output-dir", output, "--engine", "ray"]
         arguments += ["--address", f"127.0.0.1:{PORT}", *options]
-        print(json.dumps([[*map(str, arguments)], retries]), file=self.driver.stdin, flush=True)
+        print(json.dumps([[*map(str, arguments)], patches or {}]), file=self.driver.stdin, flush=True)
         return json.loads(self.driver.stdout.readline())
 
     def close(self):
@@ -182,7 +187,7 @@ def test_a_killed_worker(retries, cluster, tmp_path):
     source = write_inputs(tmp_path / "in", shards=8, rows=1500, files=0)
     killer = threading.Thread(target=kill_when_it_works, args=(cluster, tmp_path / "out"))
     killer.start()
-    status, error = cluster.run(source, tmp_path / "out", retries=retries)
+    status, error = cluster.run(source, tmp_path / "out", patches={"keras_dae.denoise_ray.RETRIES": retries})
     killer.join()
     made = [path for path in content(tmp_path / "out") if path != "failed.csv"]
     if retries:
@@ -235,6 +240,8 @@ def test_what_is_wrong_is_said_in_a_line(cluster, tree, tmp_path):
     }.items():
         status, error = cluster.run(*arguments)
         assert_user_error(status, error, expected)
+    status, error = cluster.run(tree, tmp_path / "out", patches={"ray.__version__": "1.0"})
+    assert_user_error(status, error, "Version mismatch", "Ray: 1.0")
     assert not (tmp_path / "out").exists()
 
 
