@@ -30,6 +30,7 @@ from keras_dae.files import write_json
 from keras_dae.image_io import SUFFIXES, decode, encode
 from keras_dae.processes import cores, map_in_processes
 
+HERE = {"address": "local", "_node_ip_address": "127.0.0.1", "num_cpus": cores(), "include_dashboard": False}
 DIFFERENT = 10_000  # images; the shards repeat them
 
 
@@ -48,9 +49,14 @@ def main(argv=None):
         write_shards(folder / "many", images, options.images, options.shards)
         write_shards(folder / "few", images[: cores()], cores(), cores())
         figures = {"cores": cores(), "images": options.images, "shards": options.shards, "ray": ray.__version__}
-        figures |= engines(folder, options) | one_core(images[:5000], options.model)
+        figures |= one_core(images[:5000], options.model)
         figures |= listing(folder / "files", images)
+        start = time.perf_counter()
+        ray.init(**HERE, log_to_driver=False, logging_level="ERROR")
+        figures["ray_init_seconds"] = time.perf_counter() - start
         figures |= tasks(folder / "files", options.model)
+        figures |= engines(folder, options)
+        ray.shutdown()
     write_json(options.output, figures)
     for name, value in figures.items():
         print(f"{name}: {value:,.4g}" if isinstance(value, float) else f"{name}: {value}")
@@ -80,11 +86,11 @@ def write_shards(folder, images, count, number):
 
 
 def engines(folder, options):
-    """Return images/s of both engines: with start-up, and of what they take longer than for an image a core."""
+    """Return images/s of both engines, by what many images take longer than one a core: workers start for both."""
     seconds = {"local": {"few": [], "many": []}, "ray": {"few": [], "many": []}}
     for _ in range(options.rounds):
-        for size in ("few", "many"):
-            for engine, denoise in (("local", denoise_locally), ("ray", denoise_on_ray_quietly)):
+        for engine, denoise in (("local", denoise_locally), ("ray", denoise_on_ray_quietly)):
+            for size in ("few", "many"):
                 with tempfile.TemporaryDirectory(dir=folder) as output:
                     start = time.perf_counter()
                     denoise(folder / size, options.model, Path(output))
@@ -95,10 +101,9 @@ def engines(folder, options):
         rates = [options.images / (many - few) for many, few in zip(of["many"], of["few"])]
         figures[f"{engine}_images_per_second"] = statistics.median(rates)
         figures[f"{engine}_images_per_second_rounds"] = rates
-        figures[f"{engine}_images_per_second_with_start"] = options.images / statistics.median(of["many"])
         figures[f"{engine}_start_seconds"] = statistics.median(of["few"])
     ratios = [ray / local for ray, local in zip(*(figures[f"{e}_images_per_second_rounds"] for e in ("ray", "local")))]
-    return {"ray_to_local": statistics.median(ratios), **figures}
+    return {"ray_to_local": statistics.median(ratios), "ray_to_local_rounds": ratios, **figures}
 
 
 def denoise_locally(source, model, output):
@@ -119,7 +124,7 @@ def denoise_shard(denoiser, work):
 
 
 def denoise_on_ray_quietly(source, model, output):
-    """Denoise on Ray, which is started and stopped; its report and progress bars aren't shown."""
+    """Denoise on Ray, which is running; the report isn't shown."""
     with contextlib.redirect_stderr(io.StringIO()):
         denoise_on_ray([source], model, output)
 
@@ -158,20 +163,17 @@ def listing(folder, images):
 
 
 def tasks(folder, model, count=400):
-    """Return the seconds that `ray.init` takes, an actor with its model, and a task beside its one small image."""
+    """Return the seconds that an actor with its model takes, and a task of one small image."""
     files = sorted(folder.iterdir())[:count]
-    start = time.perf_counter()
-    ray.init(address="local", num_cpus=cores(), include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    figures = {"ray_init_seconds": time.perf_counter() - start}
+    content = model_file(model).read_bytes()
+    seconds = []
     with tempfile.TemporaryDirectory() as output:
-        seconds = []
         for several in (files[:1], files):
             parts = [[Work(file, Path(output, file.name))] for file in several]
             start = time.perf_counter()
-            _run(parts, 1, model_file(model).read_bytes(), LocalFileSystem(), LocalFileSystem(), None)
+            _run(parts, 1, content, LocalFileSystem(), LocalFileSystem(), None)
             seconds.append(time.perf_counter() - start)
-    ray.shutdown()
-    return figures | {"actor_seconds": seconds[0], "task_seconds": (seconds[1] - seconds[0]) / (len(files) - 1)}
+    return {"actor_seconds": seconds[0], "task_seconds": (seconds[1] - seconds[0]) / (len(files) - 1)}
 
 
 if __name__ == "__main__":

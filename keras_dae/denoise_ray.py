@@ -124,7 +124,7 @@ def _check_column(filesystem, files, column):
     first = next((work.source for work in files if _is_shard(work.source)), None)
     if first:
         try:
-            schema = pa.parquet.read_schema(filesystem.open_input_file(str(first)))
+            schema = pa.parquet.read_schema(filesystem.open_input_file(os.fsencode(first)))
         except (pa.ArrowException, OSError):  # reported in the end
             return
         shards.image_column(schema, column)
@@ -135,7 +135,7 @@ def _missing(filesystem, root, files):
     there = storage.find(filesystem, root, FORMATS) or {}
     old = [work.target for work in files if work.target in there and _is_shard(work.target)]
     with ThreadPoolExecutor(REQUESTS) as pool:
-        failed = pool.map(lambda path: shards.has_failed(filesystem, str(path)), old)
+        failed = pool.map(lambda path: shards.has_failed(filesystem, os.fsencode(path)), old)
         again = {path for path, has_failed in zip(old, failed) if has_failed}
     return [work for work in files if work.target not in there or work.target in again]
 
@@ -242,13 +242,13 @@ class Worker:
 
     def _denoise_shard(self, work):
         with (
-            self.source.open_input_file(str(work.source)) as source,
+            self.source.open_input_file(os.fsencode(work.source)) as source,
             storage.whole_stream(self.target, work.target) as target,
         ):
             return shards.denoise_shard(self.denoiser, source, target, self.column)
 
     def _read(self, path):
-        with self.source.open_input_stream(str(path)) as file:
+        with self.source.open_input_stream(os.fsencode(path)) as file:
             return file.read()
 
     def _write(self, path, content):

@@ -45,7 +45,7 @@ def find(filesystem, path, suffixes):
         UserError: the place cannot be listed.
     """
     try:
-        found = filesystem.get_file_info(str(path))
+        found = filesystem.get_file_info(os.fsencode(path))
         if found.type == FileType.NotFound:
             return None
         if found.type == FileType.File:
@@ -77,5 +77,5 @@ def whole_stream(filesystem, path):
     with tempfile.SpooledTemporaryFile(IN_MEMORY) as stream:  # closing a half-written object would show it
         yield stream
         stream.seek(0)
-        with filesystem.open_output_stream(str(path)) as target:
+        with filesystem.open_output_stream(os.fsencode(path)) as target:
             shutil.copyfileobj(stream, target)

@@ -35,24 +35,20 @@ DRIVER = """
 import contextlib, io, json, os, socket, subprocess, sys, time
 from unittest import mock
 answers, sys.stdout = sys.stdout, sys.stderr
-head = subprocess.Popen(sys.argv[2:], stdout=sys.stderr, env=os.environ | {"PYTHONPATH": ""})
+subprocess.Popen(sys.argv[2:], stdout=sys.stderr, env=os.environ | {"PYTHONPATH": ""})
 from keras_dae import denoise
-try:
-    for _ in range(300):
-        with contextlib.suppress(ConnectionError), socket.create_connection(("127.0.0.1", int(sys.argv[1]))):
-            break
-        time.sleep(0.1)
-    for line in sys.stdin:
-        arguments, patches = json.loads(line)
-        with contextlib.ExitStack() as stack:
-            output = stack.enter_context(contextlib.redirect_stderr(io.StringIO()))
-            for name, value in patches.items():
-                stack.enter_context(mock.patch(name, value))
-            status = denoise.main(arguments)
-        print(json.dumps([status, output.getvalue()]), file=answers, flush=True)
-finally:
-    head.terminate()
-    head.wait(30)
+for _ in range(300):
+    with contextlib.suppress(ConnectionError), socket.create_connection(("127.0.0.1", int(sys.argv[1]))):
+        break
+    time.sleep(0.1)
+for line in sys.stdin:
+    arguments, patches = json.loads(line)
+    with contextlib.ExitStack() as stack:
+        output = stack.enter_context(contextlib.redirect_stderr(io.StringIO()))
+        for name, value in patches.items():
+            stack.enter_context(mock.patch(name, value))
+        status = denoise.main(arguments)
+    print(json.dumps([status, output.getvalue()]), file=answers, flush=True)
 """
 RAY = [str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", "--node-ip-address=127.0.0.1"]
 RAY += [f"--port={PORT}", "--num-cpus=2", "--include-dashboard=false", "--disable-usage-stats"]
@@ -75,8 +71,7 @@ class Cluster:
         return json.loads(self.driver.stdout.readline())
 
     def close(self):
-        self.driver.stdin.close()
-        self.driver.wait(60)
+        kill(self.driver, "driver")  # and all else; asked politely, Ray takes half a minute
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +171,9 @@ def test_parquet_files(cluster, tmp_path):
 
 
 def kill_when_it_works(cluster, output):
-    while not list(output.glob("*.parquet")):
+    for _ in range(6000):
+        if list(output.glob("*.parquet")):
+            break
         time.sleep(0.01)
     kill(cluster.driver, "worker")
 
@@ -189,27 +186,25 @@ def test_a_killed_worker(retries, cluster, tmp_path):
     killer.start()
     status, error = cluster.run(source, tmp_path / "out", patches={"keras_dae.denoise_ray.RETRIES": retries})
     killer.join()
-    made = [path for path in content(tmp_path / "out") if path != "failed.csv"]
+    made = {path.name: path for path in (tmp_path / "out").glob("[!.]*.parquet")}
     if retries:
         assert status == 0, error
-        assert "12000 denoised" in error
+        assert "12000 denoised" in error and len(made) == 8
     else:
         assert status == 1, error
         assert "died" in error
         lost = error.count("the worker that had it died")
         assert len(made) == 8 - lost and 1 <= lost <= 4
-        assert cluster.run(source, tmp_path / "out")[0] == 0
-    assert len(list((tmp_path / "out").glob("*.parquet"))) == 8
 
 
 def test_killed_drivers_and_workers(alone, tmp_path):
     source = write_inputs(tmp_path / "in", shards=6, rows=1500, files=1500)
     denoise_files([source], MODEL, tmp_path / "expected")
-    load_and_run(source, tmp_path / "expected")
+    denoise_shards(source, tmp_path / "expected")
     assert campaign(source, MODEL, tmp_path / "out", content(tmp_path / "expected"), kills=2, seconds=2) == 1
 
 
-def load_and_run(source, output):
+def denoise_shards(source, output):
     """Denoise Parquet files in this process, without Ray."""
     from keras_dae.shards import denoise_shard
 
