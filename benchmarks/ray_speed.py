@@ -24,13 +24,13 @@ from keras_dae import shards, storage
 from keras_dae.denoise import load_denoiser, model_file
 from keras_dae.denoise_contents import denoise_contents
 from keras_dae.denoise_files import Work
-from keras_dae.denoise_ray import _run, denoise_on_ray
+from keras_dae.denoise_ray import denoise_on_ray, run_parts
 from keras_dae.digits import render_digits
 from keras_dae.files import write_json
 from keras_dae.image_io import SUFFIXES, decode, encode
 from keras_dae.processes import cores, map_in_processes
+from keras_dae.ray_cluster import cluster
 
-HERE = {"address": "local", "_node_ip_address": "127.0.0.1", "num_cpus": cores(), "include_dashboard": False}
 DIFFERENT = 10_000  # images; the shards repeat them
 
 
@@ -52,11 +52,10 @@ def main(argv=None):
         figures |= one_core(images[:5000], options.model)
         figures |= listing(folder / "files", images)
         start = time.perf_counter()
-        ray.init(**HERE, log_to_driver=False, logging_level="ERROR")
-        figures["ray_init_seconds"] = time.perf_counter() - start
-        figures |= tasks(folder / "files", options.model)
-        figures |= engines(folder, options)
-        ray.shutdown()
+        with cluster(address=None, processes=None):
+            figures["ray_init_seconds"] = time.perf_counter() - start
+            figures |= tasks(folder / "files", options.model)
+            figures |= engines(folder, options)
     write_json(options.output, figures)
     for name, value in figures.items():
         print(f"{name}: {value:,.4g}" if isinstance(value, float) else f"{name}: {value}")
@@ -171,7 +170,7 @@ def tasks(folder, model, count=400):
         for several in (files[:1], files):
             parts = [[Work(file, Path(output, file.name))] for file in several]
             start = time.perf_counter()
-            _run(parts, 1, content, LocalFileSystem(), LocalFileSystem(), None)
+            run_parts(parts, 1, content, LocalFileSystem(), LocalFileSystem(), None)
             seconds.append(time.perf_counter() - start)
     return {"actor_seconds": seconds[0], "task_seconds": (seconds[1] - seconds[0]) / (len(files) - 1)}
 

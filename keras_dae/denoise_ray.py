@@ -5,47 +5,31 @@ output is named after its input and appears whole or not at all. So it does no h
 is left after the driver was killed is seen from the outputs themselves, as with the local engine.
 """
 
-import contextlib
 import csv
-import functools
 import io
-import logging
 import math
 import os
-import socket
 import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pyarrow as pa
 import ray
 import ray.data
 from pyarrow.fs import FileType
-from ray.exceptions import RayError
 
 from keras_dae import shards, storage
 from keras_dae.denoise import model_file, open_denoiser
-from keras_dae.denoise_contents import attempt
-from keras_dae.denoise_files import SomeFailed, Work, check_targets, denoise_part, report, split
-from keras_dae.errors import UserError, first_line, printable
+from keras_dae.denoise_files import SomeFailed, Work, check_targets, report, split
+from keras_dae.errors import UserError, printable
 from keras_dae.image_io import SUFFIXES
-from keras_dae.processes import cores
-from keras_dae.threads import map_ahead
+from keras_dae.ray_cluster import cluster
+from keras_dae.ray_worker import Worker
 
 FORMATS = (*SUFFIXES, shards.SUFFIX)
 PART_FILES, PART_BYTES = 1024, 2**23  # what an actor takes at a time; larger files go alone, and Parquet files
 RETRIES = 3  # of a part whose worker died; then it is taken to be the part's own fault
-TIMEOUT = 10  # seconds to reach a cluster
-REQUESTS = 32  # that a worker has under way to an object store
 TABLE = "failed.csv"
-RESULT = pa.schema(
-    [
-        ("part", pa.int64()),
-        ("denoised", pa.int64()),
-        ("failed", pa.list_(pa.struct([("file", pa.string()), ("row", pa.int64()), ("error", pa.string())]))),
-    ]
-)
 
 
 def denoise_on_ray(inputs, model, output_dir, overwrite=False, processes=None, address=None, column=None):
@@ -76,13 +60,13 @@ def denoise_on_ray(inputs, model, output_dir, overwrite=False, processes=None, a
     source, sizes, files = plan(inputs, root)
     _check_column(source, files, column)
     missing = files if overwrite else _missing(target, root, files)
-    sizes |= {path: math.inf for path in sizes if _is_shard(path)}  # these go alone
+    sizes |= {path: math.inf for path in sizes if shards.is_shard(path)}  # these go alone
     parts = split(missing, lambda work: sizes[work.source], PART_FILES, PART_BYTES)
     seconds, results = 0, {}
     if parts:
-        with _cluster(address, processes):
+        with cluster(address, processes):
             start = time.perf_counter()
-            results = _run(parts, processes, file.read_bytes(), source, target, column)
+            results = run_parts(parts, processes, file.read_bytes(), source, target, column)
             seconds = time.perf_counter() - start
     failed = [failure for result in results.values() for failure in result["failed"]]
     for index, part in enumerate(parts):
@@ -115,13 +99,9 @@ def plan(inputs, root):
     return filesystem, sizes, files
 
 
-def _is_shard(path):
-    return path.suffix.lower() == shards.SUFFIX
-
-
 def _check_column(filesystem, files, column):
     """Raise `UserError` if the first Parquet file has no such column; later ones are reported like any bad file."""
-    first = next((work.source for work in files if _is_shard(work.source)), None)
+    first = next((work.source for work in files if shards.is_shard(work.source)), None)
     if first:
         try:
             schema = pa.parquet.read_schema(filesystem.open_input_file(os.fsencode(first)))
@@ -133,52 +113,14 @@ def _check_column(filesystem, files, column):
 def _missing(filesystem, root, files):
     """Return the `Work`s whose outputs are not there, or are Parquet files with images that failed."""
     there = storage.find(filesystem, root, FORMATS) or {}
-    old = [work.target for work in files if work.target in there and _is_shard(work.target)]
-    with ThreadPoolExecutor(REQUESTS) as pool:
+    old = [work.target for work in files if work.target in there and shards.is_shard(work.target)]
+    with ThreadPoolExecutor(storage.REQUESTS) as pool:
         failed = pool.map(lambda path: shards.has_failed(filesystem, os.fsencode(path)), old)
         again = {path for path, has_failed in zip(old, failed) if has_failed}
     return [work for work in files if work.target not in there or work.target in again]
 
 
-def _reach(address):
-    """Raise `UserError` unless something listens at `host:port`: Ray alone would try for minutes."""
-    host, _, port = address.rpartition("://")[2].rpartition(":")
-    if not port.isdecimal():  # such as auto
-        return
-    try:
-        socket.create_connection((host, int(port)), TIMEOUT).close()
-    except (OSError, OverflowError) as error:
-        raise UserError(f"no Ray cluster can be reached at {address}: {error}") from None
-
-
-@contextlib.contextmanager
-def _cluster(address, processes):
-    """Have Ray at hand: as it runs in this process already, at `address`, or on this machine."""
-    if ray.is_initialized():
-        yield
-        return
-    if address:  # its workers run this very code, whatever they have installed
-        _reach(address)
-        options = {"address": address, "runtime_env": {"py_modules": [str(Path(__file__).parent)]}}
-    else:  # within reach of this machine alone: whoever reaches Ray runs code
-        options = {"address": "local", "_node_ip_address": "127.0.0.1", "include_dashboard": False}
-        options["num_cpus"] = processes or cores()
-    logging.getLogger("ray.data.exceptions").setLevel(logging.CRITICAL)  # what it raises is said in a line
-    try:
-        ray.init(**options, logging_level=logging.WARNING, log_to_driver=False)
-    except (ConnectionError, RuntimeError, ValueError, RayError) as error:
-        raise UserError(
-            f"cannot use Ray{f' at {address}' if address else ''}: {' '.join(str(error).split())}"
-        ) from None
-    try:
-        yield
-    except RayError as error:  # no worker could be started, or the cluster is gone
-        raise UserError(f"Ray gave up; the same command goes on: {_last_line(error)}") from None
-    finally:
-        ray.shutdown()
-
-
-def _run(parts, processes, model, source, target, column):
+def run_parts(parts, processes, model, source, target, column):
     """Return part's number -> its row of RESULT; parts that no worker survived are left out."""
     tables = [
         pa.table(
@@ -205,60 +147,6 @@ def _run(parts, processes, model, source, target, column):
             max_task_retries=RETRIES,
         )
     return {row["part"]: row for row in done.iter_rows()}
-
-
-class Worker:
-    """What an actor of Ray Data does: the parts it is given, one at a time, on one thread of onnxruntime."""
-
-    def __init__(self, model, source, target, column):
-        warnings.filterwarnings("ignore", module=r"PIL\.")  # as in the command's own process
-        self.denoiser = open_denoiser(ray.get(model), "the model", threads=1)
-        self.source, self.target, self.column = source, target, column
-
-    def __call__(self, part):
-        """Denoise a table of files, `part`, `source` and `target`, which is one Parquet file or several others."""
-        columns = (part[name].to_pylist() for name in ("source", "target"))
-        works = [Work(*(Path(os.fsdecode(path)) for path in paths)) for paths in zip(*columns)]
-        denoise = self._shard if _is_shard(works[0].source) else self._images
-        denoised, failed = denoise(works)
-        result = {"part": part["part"][0].as_py(), "denoised": denoised, "failed": failed}
-        return pa.Table.from_pylist([result], RESULT)
-
-    def _images(self, works):
-        with ThreadPoolExecutor(REQUESTS) as pool:
-            local = storage.is_local(self.source) and storage.is_local(self.target)
-            each = map if local else functools.partial(map_ahead, pool, ahead=REQUESTS)
-            errors = denoise_part(self.denoiser, works, self._read, self._write, each)
-        failed = [{"file": printable(source), "row": None, "error": error} for source, error in errors]
-        return len(works) - len(failed), failed
-
-    def _shard(self, works):
-        (work,) = works
-        result = attempt(self._denoise_shard, work)
-        if isinstance(result, Exception):
-            return 0, [{"file": printable(work.source), "row": None, "error": first_line(result)}]
-        denoised, errors = result
-        return denoised, [{"file": printable(work.source), "row": row, "error": error} for row, error in errors]
-
-    def _denoise_shard(self, work):
-        with (
-            self.source.open_input_file(os.fsencode(work.source)) as source,
-            storage.whole_stream(self.target, work.target) as target,
-        ):
-            return shards.denoise_shard(self.denoiser, source, target, self.column)
-
-    def _read(self, path):
-        with self.source.open_input_stream(os.fsencode(path)) as file:
-            return file.read()
-
-    def _write(self, path, content):
-        with storage.whole_stream(self.target, path) as file:
-            file.write(content)
-
-
-def _last_line(error):
-    """Return what it comes down to: Ray puts the worker's traceback into the message."""
-    return (str(error).strip() or type(error).__name__).splitlines()[-1]
 
 
 def _name(failure):

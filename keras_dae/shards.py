@@ -12,6 +12,11 @@ ROWS, BYTES = 1024, 2**26  # decompressed at a time, whichever is less
 ABSENT = ValueError("expected the bytes of an image, got null")
 
 
+def is_shard(path):
+    """Return whether a path is that of a Parquet file, by its ending."""
+    return path.suffix.lower() == SUFFIX
+
+
 def image_column(schema, name=None):
     """Return the name of the column with the images: bytes, or structs with `bytes`, as Hugging Face writes them.
 

@@ -12,6 +12,7 @@ from keras_dae.errors import UserError, first_line
 from keras_dae.files import size_of, whole_file
 from keras_dae.image_files import find_files
 
+REQUESTS = 32  # that one process has under way to an object store
 IN_MEMORY = 2**24  # bytes of a file on its way to an object store; a larger one waits on the disk
 
 
