@@ -21,6 +21,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from keras_dae.denoise import load_denoiser
+from keras_dae.denoise_files import denoise_files
+from keras_dae.shards import denoise_shard
+
 ROOT = Path(__file__).parent.parent
 # Ray listens on all addresses: only inside a network namespace that has nothing but loopback.
 ALONE = ["unshare", "-rn", "sh", "-c", 'ip link set lo up && exec "$@"', "--"]
@@ -84,12 +88,13 @@ def workers_beside(pid):
 
 
 def kill(process, what, choose=random):
-    """Send SIGKILL to the `driver`, and wait until its workers are gone, or to one `worker` of its."""
-    if what == "worker":
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(choose.choice(workers_beside(process.pid)), signal.SIGKILL)
-        return
+    """Send SIGKILL to the `driver`, and wait until its workers are gone, or to one `worker`; return whether it did."""
     others, workers = processes_beside(process.pid), workers_beside(process.pid)
+    if what == "worker":
+        with contextlib.suppress(ProcessLookupError, IndexError):  # they ended meanwhile
+            os.kill(choose.choice(workers), signal.SIGKILL)
+            return True
+        return False
     process.kill()
     process.communicate()
     deadline = time.monotonic() + START
@@ -99,6 +104,7 @@ def kill(process, what, choose=random):
     for number in others:  # agents of Ray's that notice later
         with contextlib.suppress(ProcessLookupError):
             os.kill(number, signal.SIGKILL)
+    return process.returncode == -signal.SIGKILL
 
 
 def _lives(pid):
@@ -114,13 +120,22 @@ def content(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
+def denoise_locally(source, model, output):
+    """Denoise what `write_inputs` wrote without Ray, and return its `content`."""
+    denoise_files([source], model, output)
+    for path in source.glob("*.parquet"):
+        with open(path, "rb") as noisy, open(output / path.name, "wb") as denoised:
+            denoise_shard(load_denoiser(model), noisy, denoised)
+    return content(output)
+
+
 def campaign(source, model, output, expected, kills, seconds, seed=0):
     """Kill jobs `kills` times in all, drivers and workers in turn, start again until done; return the jobs finished.
 
     Args:
         source, model: of the job.
         output: folder for the outputs, of one job after the other.
-        expected: what `content` finds after an undisturbed job.
+        expected: what `content` must find after each.
         kills: number of SIGKILLs.
         seconds: from the first actor of an undisturbed job to its end; a kill comes after a random part of it.
         seed: of the moments.
@@ -136,8 +151,7 @@ def campaign(source, model, output, expected, kills, seconds, seed=0):
             time.sleep(moments.uniform(0, seconds))
         if killed < kills and process.poll() is None and workers_beside(process.pid):
             what = ("driver", "worker")[killed % 2]
-            kill(process, what, moments)
-            killed += 1
+            killed += kill(process, what, moments)
             if what == "driver":
                 process = None
                 continue
@@ -174,7 +188,8 @@ def main(argv=None):
         _, errors = process.communicate(timeout=300)
         seconds = time.perf_counter() - begin
         assert process.returncode == 0, errors
-        expected = content(folder / "undisturbed")
+        expected = denoise_locally(source, options.model, folder / "local")
+        assert content(folder / "undisturbed") == expected
         finished = campaign(source, options.model, folder / "out", expected, options.kills, seconds, options.seed)
         print(f"{options.kills} kills, {finished} jobs finished, all {len(expected)} outputs byte-identical")
 
