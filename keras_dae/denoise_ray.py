@@ -2,7 +2,8 @@
 
 Ray Data hands parts of the work to actors, starts them, replaces those that die and gives their parts to others. An
 output is named after its input and appears whole or not at all. So it does no harm that a part is begun twice, and what
-is left after the driver was killed is seen from the outputs themselves, as with the local engine.
+is left after the driver was killed is seen from the outputs themselves, as with the local engine. (Ray Data's own
+checkpoints keep a second account of that, and need output files with names of Ray's, rows in any order.)
 """
 
 import csv
