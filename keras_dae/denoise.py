@@ -29,8 +29,12 @@ def load_denoiser(path, threads=None):
     Raises:
         UserError: no such file, or no denoiser of ours in it.
     """
-    import onnxruntime
+    file = model_file(path)
+    return open_denoiser(file, file, threads)
 
+
+def model_file(path):
+    """Return the path of the .onnx file that `load_denoiser` loads. Raises `UserError` unless it is as proven."""
     found = find(path)
     file = found / "model.onnx" if found.is_dir() else found
     if not file.is_file():
@@ -39,17 +43,24 @@ def load_denoiser(path, threads=None):
             "python -m export makes one"
         )
     _check_proven(file)
+    return file
+
+
+def open_denoiser(model, name, threads=None):
+    """Return the `Denoiser` of an ONNX model, given as a path or as bytes; `name` is what errors call it."""
+    import onnxruntime
+
     try:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or 0
-        session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         noisy = [(value.name, (value.shape or [None])[-1]) for value in session.get_inputs()]
         denoised = [(value.name, (value.shape or [None])[-1]) for value in session.get_outputs()]
     except Exception as error:  # noqa: BLE001 - onnxruntime raises classes of its own, without a common base
-        raise UserError(f"cannot load {file}: {first_line(error)}") from None
+        raise UserError(f"cannot load {name}: {first_line(error)}") from None
     channels = noisy[0][1] if noisy else None
     if noisy != [("noisy", channels)] or denoised != [("denoised", channels)] or channels not in (1, 3):
-        raise UserError(f"expected {file} to take `noisy` and give `denoised`, got {noisy} and {denoised}")
+        raise UserError(f"expected {name} to take `noisy` and give `denoised`, got {noisy} and {denoised}")
     return Denoiser(session, channels)
 
 
@@ -179,8 +190,16 @@ def _white(dtype):
     return np.iinfo(dtype).max if dtype.kind == "u" else 1
 
 
+def _denoise_on_ray():
+    try:
+        from keras_dae.denoise_ray import denoise_on_ray
+    except ImportError as error:
+        raise UserError(f"--engine ray needs Ray: pip install 'keras_dae[ray]' ({first_line(error)})") from None
+    return denoise_on_ray
+
+
 def main(argv=None):
-    """Command line of `denoise_files` and `denoise_pipe`; returns the exit status: 1 when a file failed."""
+    """Command line of `denoise_files`, `denoise_on_ray`, `denoise_pipe`: the exit status, 1 if a file failed."""
     parser = argparse.ArgumentParser(
         prog="python -m keras_dae.denoise",
         description="Denoise image files and folders: PNG, JPEG, TIFF, BMP, .npy and .npz. Each comes out as it went "
@@ -191,6 +210,9 @@ def main(argv=None):
     parser.add_argument("--output-dir", help="folder to write into, needed unless INPUT is -")
     parser.add_argument("--overwrite", action="store_true", help="replace outputs that are there already")
     parser.add_argument("--processes", type=int, metavar="N", help="that share the work (one a core)")
+    parser.add_argument("--engine", choices=("local", "ray"), default="local", help="ray: a cluster, Parquet, s3://…")
+    parser.add_argument("--address", help="of a running Ray cluster, or auto; else Ray starts on this machine")
+    parser.add_argument("--column", help="of the images in Parquet files, where there are several")
     options = parser.parse_args(argv)
     if options.processes is not None and options.processes < 1:
         parser.error(f"expected --processes of at least 1, got {options.processes}")
@@ -198,6 +220,10 @@ def main(argv=None):
         parser.error("expected - alone, without --output-dir")
     if "-" not in options.inputs and not options.output_dir:
         parser.error("expected --output-dir")
+    if options.engine == "local" and (options.address or options.column):
+        parser.error("expected --address and --column with --engine ray")
+    if options.engine == "ray" and "-" in options.inputs:
+        parser.error("expected files or folders with --engine ray, got -")
 
     def command():
         from keras_dae.denoise_files import denoise_files, denoise_pipe
@@ -205,6 +231,10 @@ def main(argv=None):
         warnings.filterwarnings("ignore", module=r"PIL\.")  # of odd files; what cannot be read is named in the end
         if options.inputs == ["-"]:
             denoise_pipe(load_denoiser(options.model), sys.stdin.buffer, sys.stdout.buffer)
+        elif options.engine == "ray":
+            denoise_on_ray = _denoise_on_ray()
+            job = (options.inputs, options.model, options.output_dir, options.overwrite, options.processes)
+            denoise_on_ray(*job, options.address, options.column)
         else:
             denoise_files(options.inputs, options.model, options.output_dir, options.overwrite, options.processes)
 

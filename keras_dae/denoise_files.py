@@ -8,12 +8,12 @@ import warnings
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 from tqdm import tqdm
 
-from keras_dae.denoise import TILE, check_image, load_denoiser
+from keras_dae.denoise import load_denoiser
+from keras_dae.denoise_contents import attempt, denoise_contents
 from keras_dae.errors import UserError, first_line, printable
-from keras_dae.files import whole_file
+from keras_dae.files import size_of, whole_file
 from keras_dae.image_files import find_files
 from keras_dae.image_io import SUFFIXES, decode, encode
 from keras_dae.processes import cores, map_in_processes
@@ -56,7 +56,7 @@ def denoise_files(inputs, model, output_dir, overwrite=False, processes=None):
     denoiser = load_denoiser(model)
     files = plan(inputs, output_dir)
     missing = [file for file in files if overwrite or not os.path.exists(file.target)]
-    parts = _parts(missing)
+    parts = split(missing, lambda work: size_of(work.source), PART_FILES, PART_BYTES)
     processes = min(processes or cores(), len(parts))
     start, failed = time.perf_counter(), []
     with tqdm(desc="denoising", total=len(missing), unit=" images", disable=None) as bar:
@@ -68,14 +68,19 @@ def denoise_files(inputs, model, output_dir, overwrite=False, processes=None):
                 result = [(work.source, "the process that had it died; was memory short?") for work in part]
             failed += result
             bar.update(len(part))
-    seconds = time.perf_counter() - start
     done, kept = len(missing) - len(failed), len(files) - len(missing)
-    rate = f" ({done / seconds:,.0f} images/s)" if done else ""
-    print(f"{done} denoised in {seconds:.1f} s{rate}, {kept} kept, {len(failed)} failed", file=sys.stderr)
+    report(done, kept, failed, time.perf_counter() - start)
     if failed:
-        print(*(f"{printable(source)}: {error}" for source, error in sorted(failed)), sep="\n", file=sys.stderr)
         raise SomeFailed(f"{len(failed)} of {len(files)} files could not be denoised, see above")
     return done, kept
+
+
+def report(done, kept, failed, seconds):
+    """Say how many images were denoised, how many files kept, and name those that `failed`: `(name, error)`."""
+    rate = f" ({done / seconds:,.0f} images/s)" if done else ""
+    print(f"{done} denoised in {seconds:.1f} s{rate}, {kept} kept, {len(failed)} failed", file=sys.stderr)
+    for name, error in sorted(failed):
+        print(f"{printable(name)}: {error}", file=sys.stderr)
 
 
 def _denoiser_of_parts(model):
@@ -83,33 +88,32 @@ def _denoiser_of_parts(model):
     return functools.partial(denoise_part, load_denoiser(model, threads=1))
 
 
-def denoise_part(denoiser, part):
+def _read(source):
+    with open(source, "rb") as file:
+        return file.read()
+
+
+def _write(target, content):
+    with whole_file(target, lasting=False) as temporary, open(temporary, "wb") as file:
+        file.write(content)
+
+
+def denoise_part(denoiser, part, read=_read, write=_write, each=map):
     """Denoise a list of `Work`; return `(source, error)` of those that failed.
 
-    Consecutive images of one size and type are run together.
+    Args:
+        denoiser: `keras_dae.denoise.Denoiser`.
+        part: list of `Work`.
+        read, write: functions `source -> bytes` and `target, bytes -> None`.
+        each: `map`, or what does the same in threads.
     """
-    failed, batch = [], []
 
-    def attempt(works, function, *arguments):
-        try:
-            return function(*arguments)
-        except Exception as error:  # noqa: BLE001 - decoders raise what they like; the file is reported, not hidden
-            failed.extend((work.source, first_line(error)) for work in works)
+    def finish(work, content):
+        return content if isinstance(content, Exception) else attempt(write, work.target, content)
 
-    def run_batch():
-        works = [work for work, _, _ in batch]
-        denoised = attempt(works, _denoise, denoiser, [pages for _, _, pages in batch]) or ()
-        for (work, kind, _), pages in zip(batch, denoised):
-            attempt([work], _write, work.target, kind, pages)
-        batch.clear()
-
-    for work in part:
-        if read := attempt([work], _read, work.source):
-            if batch and _batch_key(read[1]) != _batch_key(batch[0][2]):
-                run_batch()
-            batch.append((work, *read))
-    run_batch()
-    return failed
+    contents = each(lambda work: attempt(read, work.source), part)
+    errors = each(lambda pair: finish(*pair), zip(part, denoise_contents(denoiser, contents)))
+    return [(work.source, first_line(error)) for work, error in zip(part, errors) if error is not None]
 
 
 def denoise_pipe(denoiser, source, target):
@@ -133,6 +137,12 @@ def plan(inputs, output_dir):
             raise UserError(f"expected a file or a folder, got {given}, which is not there")
     if not files:
         raise UserError(f"expected images, found none; looked for {', '.join(SUFFIXES)}")
+    check_targets(files)
+    return files
+
+
+def check_targets(files):
+    """Raise `UserError` if an output of these `Work`s is an input, or that of two."""
     real = functools.cache(os.path.realpath)  # of folders: asking for every file takes longer than reading it
 
     def place(path):
@@ -147,55 +157,22 @@ def plan(inputs, output_dir):
         if other := by_target.get(target):
             raise UserError(f"{other.source} and {file.source} would both become {file.target}; denoise them apart")
         by_target[target] = file
-    return files
 
 
-def _parts(files):
-    """Return `files` as lists for one process each, at most PART_FILES and, but for single files, PART_BYTES."""
-    parts, size = [], PART_BYTES
+def split(files, length, most_files, most_bytes):
+    """Return `files` as lists for one process each, of at most that many files and, but for single files, bytes.
+
+    Args:
+        files: list of `Work`.
+        length: function of a `Work`: the bytes of its source.
+        most_files, most_bytes: numbers.
+    """
+    parts, size = [], most_bytes
     for file in files:
-        length = _length(file.source)
-        size += length
-        if size > PART_BYTES or len(parts[-1]) == PART_FILES:
+        bytes_of_file = length(file)
+        size += bytes_of_file
+        if size > most_bytes or len(parts[-1]) == most_files:
             parts.append([])
-            size = length
+            size = bytes_of_file
         parts[-1].append(file)
     return parts
-
-
-def _length(path):
-    try:
-        return os.stat(path).st_size
-    except OSError:  # gone since it was found: reading it will say so
-        return 0
-
-
-def _read(source):
-    with open(source, "rb") as file:
-        kind, pages = decode(file.read())
-    for page in pages:
-        check_image(page.pixels)
-    return kind, pages
-
-
-def _batch_key(pages):
-    """Return what files must have in common to be run together, or what no other has."""
-    pixels = pages[0].pixels
-    if len(pages) > 1 or pixels.ndim > 3 or pixels.shape[0] * pixels.shape[1] > TILE**2:
-        return object()
-    return pixels.shape, pixels.dtype
-
-
-def _denoise(denoiser, batch):
-    """Return the denoised pages of each file in a batch, which is one file, or several of one page and one size."""
-    if len(batch) == 1:
-        return [[page._replace(pixels=denoiser(page.pixels)) for page in batch[0]]]
-    images = np.stack([page.pixels for (page,) in batch])
-    denoised = denoiser(images if images.ndim == 4 else images[..., None]).reshape(images.shape)
-    return [[page._replace(pixels=pixels)] for (page,), pixels in zip(batch, denoised)]
-
-
-def _write(target, kind, pages):
-    content = encode(kind, pages)
-    with whole_file(target, lasting=False) as temporary, open(temporary, "wb") as file:
-        file.write(content)

@@ -56,6 +56,14 @@ def sync(path):
         os.close(descriptor)
 
 
+def size_of(path):
+    """Return the bytes of a file; 0 where it is gone: reading it will say so."""
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
+
+
 def write_json(path, value):
     """Write `value` as indented JSON, whole or not at all. Raises `UserError` when it cannot be written."""
     with whole_file(path) as temporary:

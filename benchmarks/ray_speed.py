@@ -1,0 +1,179 @@
+"""How fast Ray denoises Parquet files, against the local engine's processes, and what a plan for more machines needs.
+
+python -m benchmarks.ray_speed --output ray_speed.json
+"""
+
+import argparse
+import contextlib
+import functools
+import io
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import ray
+from PIL import Image
+from pyarrow.fs import LocalFileSystem
+
+from keras_dae import shards, storage
+from keras_dae.denoise import load_denoiser, model_file
+from keras_dae.denoise_contents import denoise_contents
+from keras_dae.denoise_files import Work
+from keras_dae.denoise_ray import denoise_on_ray, run_parts
+from keras_dae.digits import render_digits
+from keras_dae.files import write_json
+from keras_dae.image_io import SUFFIXES, decode, encode
+from keras_dae.processes import cores, map_in_processes
+from keras_dae.ray_cluster import cluster
+
+DIFFERENT = 10_000  # images; the shards repeat them
+
+
+def main(argv=None):
+    """Print and write the figures; the engines take turns, `--rounds` times."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.ray_speed", description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="mnist", help="run folder, .onnx file or name")
+    parser.add_argument("--images", type=int, default=100_000)
+    parser.add_argument("--shards", type=int, default=40)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--output", default="ray_speed.json")
+    options = parser.parse_args(argv)
+    images = noisy_pngs(min(options.images, DIFFERENT))
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        write_shards(folder / "many", images, options.images, options.shards)
+        write_shards(folder / "few", images[: cores()], cores(), cores())
+        figures = {"cores": cores(), "images": options.images, "shards": options.shards, "ray": ray.__version__}
+        figures |= one_core(images[:5000], options.model)
+        figures |= listing(folder / "files", images)
+        start = time.perf_counter()
+        with cluster(address=None, processes=None):
+            figures["ray_init_seconds"] = time.perf_counter() - start
+            figures |= tasks(folder / "files", options.model)
+            figures |= engines(folder, options)
+    write_json(options.output, figures)
+    for name, value in figures.items():
+        print(f"{name}: {value:,.4g}" if isinstance(value, float) else f"{name}: {value}")
+
+
+def noisy_pngs(count):
+    """Return that many PNG files of 28×28 noisy digits, as bytes."""
+    digits = render_digits(count, seed=0)[0]
+    noise = np.random.default_rng(0).normal(0, 127, digits.shape)
+    return [png(image) for image in np.uint8(np.clip(digits + noise, 0, 255))]
+
+
+def png(pixels):
+    """Return an image as the bytes of a PNG file."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+def write_shards(folder, images, count, number):
+    """Write `count` images, from the start again when they end, into `number` Parquet files."""
+    folder.mkdir()
+    for shard in range(number):
+        rows = range(shard * count // number, (shard + 1) * count // number)
+        table = pa.table({"id": rows, "image": [images[row % len(images)] for row in rows]})
+        pq.write_table(table, folder / f"{shard:05}.parquet")
+
+
+def engines(folder, options):
+    """Return images/s of both engines, by what many images take longer than one a core: workers start for both."""
+    seconds = {"local": {"few": [], "many": []}, "ray": {"few": [], "many": []}}
+    for _ in range(options.rounds):
+        for engine, denoise in (("local", denoise_locally), ("ray", denoise_on_ray_quietly)):
+            for size in ("few", "many"):
+                with tempfile.TemporaryDirectory(dir=folder) as output:
+                    start = time.perf_counter()
+                    denoise(folder / size, options.model, Path(output))
+                    seconds[engine][size].append(time.perf_counter() - start)
+                    assert len(list(Path(output).iterdir())) == len(list((folder / size).iterdir()))
+    figures = {}
+    for engine, of in seconds.items():
+        rates = [options.images / (many - few) for many, few in zip(of["many"], of["few"])]
+        figures[f"{engine}_images_per_second"] = statistics.median(rates)
+        figures[f"{engine}_images_per_second_rounds"] = rates
+        figures[f"{engine}_start_seconds"] = statistics.median(of["few"])
+    ratios = [ray / local for ray, local in zip(*(figures[f"{e}_images_per_second_rounds"] for e in ("ray", "local")))]
+    return {"ray_to_local": statistics.median(ratios), "ray_to_local_rounds": ratios, **figures}
+
+
+def denoise_locally(source, model, output):
+    """Denoise Parquet files as the Ray engine does, but in the local engine's processes: one a core."""
+    works = [Work(path, output / path.name) for path in sorted(source.iterdir())]
+    assert not any(error for _, error in map_in_processes(denoiser_of_shards, (model,), works, cores()))
+
+
+def denoiser_of_shards(model):
+    """Return a function that denoises one Parquet file; what each process makes first."""
+    return functools.partial(denoise_shard, load_denoiser(model, threads=1))
+
+
+def denoise_shard(denoiser, work):
+    """Denoise a Parquet file; return what failed."""
+    with open(work.source, "rb") as source, storage.whole_stream(LocalFileSystem(), work.target) as target:
+        return shards.denoise_shard(denoiser, source, target)[1]
+
+
+def denoise_on_ray_quietly(source, model, output):
+    """Denoise on Ray, which is running; the report isn't shown."""
+    with contextlib.redirect_stderr(io.StringIO()):
+        denoise_on_ray([source], model, output)
+
+
+def one_core(images, model):
+    """Return images/s of one thread, what takes the time, and bytes an image."""
+    denoiser = load_denoiser(model, threads=1)
+    list(denoise_contents(denoiser, images[:500]))
+    start = time.perf_counter()
+    made = list(denoise_contents(denoiser, images))
+    seconds = {"all": time.perf_counter() - start}
+    start = time.perf_counter()
+    decoded = [decode(image) for image in images]
+    seconds["decode"] = time.perf_counter() - start
+    start = time.perf_counter()
+    for kind, pages in decoded:
+        encode(kind, pages)
+    seconds["encode"] = time.perf_counter() - start
+    return {
+        "images_per_second_a_core": len(images) / seconds["all"],
+        "share_of_decoding": seconds["decode"] / seconds["all"],
+        "share_of_encoding": seconds["encode"] / seconds["all"],
+        "bytes_in": statistics.mean(map(len, images)),
+        "bytes_out": statistics.mean(map(len, made)),
+    }
+
+
+def listing(folder, images):
+    """Write each image as a file of its own; return how many files/s a folder lists."""
+    folder.mkdir()
+    for index, image in enumerate(images):
+        (folder / f"{index}.png").write_bytes(image)
+    start = time.perf_counter()
+    found = storage.find(LocalFileSystem(), folder, SUFFIXES)
+    return {"listed_files_per_second": len(found) / (time.perf_counter() - start)}
+
+
+def tasks(folder, model, count=400):
+    """Return the seconds that an actor with its model takes, and a task of one small image."""
+    files = sorted(folder.iterdir())[:count]
+    content = model_file(model).read_bytes()
+    seconds = []
+    with tempfile.TemporaryDirectory() as output:
+        for several in (files[:1], files):
+            parts = [[Work(file, Path(output, file.name))] for file in several]
+            start = time.perf_counter()
+            run_parts(parts, 1, content, LocalFileSystem(), LocalFileSystem(), None)
+            seconds.append(time.perf_counter() - start)
+    return {"actor_seconds": seconds[0], "task_seconds": (seconds[1] - seconds[0]) / (len(files) - 1)}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,167 @@
+"""Denoise folders and Parquet files on a cluster, with Ray Data: `python -m keras_dae.denoise --engine ray`.
+
+Ray Data hands parts of the work to actors, starts them, replaces those that die and gives their parts to others. An
+output is named after its input and appears whole or not at all. So it does no harm that a part is begun twice, and what
+is left after the driver was killed is seen from the outputs themselves, as with the local engine. (Ray Data's own
+checkpoints keep a second account of that, and need output files with names of Ray's, rows in any order.)
+"""
+
+import csv
+import io
+import math
+import os
+import time
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+
+import pyarrow as pa
+import ray
+import ray.data
+from pyarrow.fs import FileType
+
+from keras_dae import shards, storage
+from keras_dae.denoise import model_file, open_denoiser
+from keras_dae.denoise_files import SomeFailed, Work, check_targets, report, split
+from keras_dae.errors import UserError, printable
+from keras_dae.image_io import SUFFIXES
+from keras_dae.ray_cluster import cluster
+from keras_dae.ray_worker import Worker
+
+FORMATS = (*SUFFIXES, shards.SUFFIX)
+PART_FILES, PART_BYTES = 1024, 2**23  # what an actor takes at a time; larger files go alone, and Parquet files
+RETRIES = 3  # of a part whose worker died; then it is taken to be the part's own fault
+TABLE = "failed.csv"
+
+
+def denoise_on_ray(inputs, model, output_dir, overwrite=False, processes=None, address=None, column=None):
+    """Write the denoised versions of image and Parquet files below `output_dir`; return `(denoised, kept)`.
+
+    Like `keras_dae.denoise_files.denoise_files`, and with the same pixels. Parquet files keep their names, schema and
+    rows; see `keras_dae.shards.denoise_shard`. `denoised` is a number of images, `kept` one of files. What failed is
+    also listed in `failed.csv` in `output_dir`; the next call tries it again.
+
+    Args:
+        inputs: files and folders, by path, or by an address that pyarrow understands, such as s3://bucket/folder; all
+            on one filesystem.
+        model: run folder or .onnx file on this machine, see `keras_dae.denoise.load_denoiser`.
+        output_dir: folder to write into, by path or address.
+        overwrite: whether existing outputs are replaced.
+        processes: that share the work, each on one core; None for as many as the cluster has cores.
+        address: of a running cluster, as `ray.init` takes it; None starts Ray on this machine for as long as it takes.
+            Where Ray runs in this process already, that is used.
+        column: of the images in Parquet files, see `keras_dae.shards.image_column`.
+
+    Raises:
+        UserError: see `denoise_files`; also: no such cluster, one that cannot run this, no such column.
+        SomeFailed: at the end, naming what could not be read, denoised or written.
+    """
+    file = model_file(model)
+    open_denoiser(file, file, threads=1)
+    target, root = storage.resolve(output_dir)
+    source, sizes, files = plan(inputs, root)
+    _check_column(source, files, column)
+    missing = files if overwrite else _missing(target, root, files)
+    sizes |= {path: math.inf for path in sizes if shards.is_shard(path)}  # these go alone
+    parts = split(missing, lambda work: sizes[work.source], PART_FILES, PART_BYTES)
+    seconds, results = 0, {}
+    if parts:
+        with cluster(address, processes):
+            start = time.perf_counter()
+            results = run_parts(parts, processes, file.read_bytes(), source, target, column)
+            seconds = time.perf_counter() - start
+    failed = [failure for result in results.values() for failure in result["failed"]]
+    for index, part in enumerate(parts):
+        if index not in results:
+            error = f"the worker that had it died {RETRIES + 1} times; was memory short?"
+            failed += [{"file": printable(work.source), "row": None, "error": error} for work in part]
+    denoised, kept = sum(result["denoised"] for result in results.values()), len(files) - len(missing)
+    report(denoised, kept, [(_name(failure), failure["error"]) for failure in failed], seconds)
+    _write_table(target, root / TABLE, failed)
+    if failed:
+        raise SomeFailed(f"{len(failed)} could not be denoised, see above, or {TABLE} in {output_dir}")
+    return denoised, kept
+
+
+def plan(inputs, root):
+    """Return the filesystem of the inputs, path -> bytes, and a list of `Work` with outputs below `root`."""
+    filesystem, sizes, files = None, {}, []
+    for given in inputs:
+        others, (filesystem, path) = filesystem, storage.resolve(given)
+        if others and others != filesystem:
+            raise UserError(f"expected all inputs in one place, got {given} beside others; denoise them apart")
+        found = storage.find(filesystem, path, FORMATS)
+        if found is None:
+            raise UserError(f"expected a file or a folder, got {given}, which is not there")
+        sizes |= found
+        files += [Work(file, root / (file.name if file == path else file.relative_to(path))) for file in found]
+    if not files:
+        raise UserError(f"expected images, found none; looked for {', '.join(FORMATS)}")
+    check_targets(files)
+    return filesystem, sizes, files
+
+
+def _check_column(filesystem, files, column):
+    """Raise `UserError` if the first Parquet file has no such column; later ones are reported like any bad file."""
+    first = next((work.source for work in files if shards.is_shard(work.source)), None)
+    if first:
+        try:
+            schema = pa.parquet.read_schema(filesystem.open_input_file(os.fsencode(first)))
+        except (pa.ArrowException, OSError):  # reported in the end
+            return
+        shards.image_column(schema, column)
+
+
+def _missing(filesystem, root, files):
+    """Return the `Work`s whose outputs are not there, or are Parquet files with images that failed."""
+    there = storage.find(filesystem, root, FORMATS) or {}
+    old = [work.target for work in files if work.target in there and shards.is_shard(work.target)]
+    with ThreadPoolExecutor(storage.REQUESTS) as pool:
+        failed = pool.map(lambda path: shards.has_failed(filesystem, os.fsencode(path)), old)
+        again = {path for path, has_failed in zip(old, failed) if has_failed}
+    return [work for work in files if work.target not in there or work.target in again]
+
+
+def run_parts(parts, processes, model, source, target, column):
+    """Return part's number -> its row of RESULT; parts that no worker survived are left out."""
+    tables = [
+        pa.table(
+            {
+                "part": [index] * len(part),
+                "source": [os.fsencode(work.source) for work in part],
+                "target": [os.fsencode(work.target) for work in part],
+            }
+        )
+        for index, part in enumerate(parts)
+    ]
+    workers = min(len(parts), processes or max(1, int(ray.cluster_resources().get("CPU", 1))))
+    work = ray.data.from_arrow(tables)
+    work.context.max_errored_blocks = -1
+    with warnings.catch_warnings():  # until Ray has another name for it
+        warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated")
+        done = work.map_batches(
+            Worker,
+            batch_size=None,
+            batch_format="pyarrow",
+            fn_constructor_args=(ray.put(model), source, target, column),
+            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=workers, initial_size=workers),
+            num_cpus=1,
+            max_task_retries=RETRIES,
+        )
+    return {row["part"]: row for row in done.iter_rows()}
+
+
+def _name(failure):
+    return failure["file"] if failure["row"] is None else f"{failure['file']}, row {failure['row']}"
+
+
+def _write_table(filesystem, path, failed):
+    """Write a table of what failed, whole or not at all; if nothing did, an old one goes."""
+    if failed:
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, ["file", "row", "error"])
+        writer.writeheader()
+        writer.writerows(failed)
+        with storage.whole_stream(filesystem, path) as file:
+            file.write(text.getvalue().encode())
+    elif filesystem.get_file_info(str(path)).type == FileType.File:
+        filesystem.delete_file(str(path))

@@ -1,0 +1,75 @@
+"""What Ray's actors do: each denoises the parts that it is given, on one thread of onnxruntime."""
+
+import functools
+import os
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pyarrow as pa
+import ray
+
+from keras_dae import shards, storage
+from keras_dae.denoise import open_denoiser
+from keras_dae.denoise_contents import attempt
+from keras_dae.denoise_files import Work, denoise_part
+from keras_dae.errors import first_line, printable
+from keras_dae.threads import map_ahead
+
+RESULT = pa.schema(
+    [
+        ("part", pa.int64()),
+        ("denoised", pa.int64()),
+        ("failed", pa.list_(pa.struct([("file", pa.string()), ("row", pa.int64()), ("error", pa.string())]))),
+    ]
+)
+
+
+class Worker:
+    """A function of parts, for `Dataset.map_batches`, that loads the model once."""
+
+    def __init__(self, model, source, target, column):
+        """Take a reference to the model's bytes, the filesystems of inputs and outputs, and the images' column."""
+        warnings.filterwarnings("ignore", module=r"PIL\.")  # as in the command's own process
+        self.denoiser = open_denoiser(ray.get(model), "the model", threads=1)
+        self.source, self.target, self.column = source, target, column
+
+    def __call__(self, part):
+        """Denoise a table of files, `part`, `source`, `target`: one Parquet file, or several others; give a RESULT."""
+        columns = (part[name].to_pylist() for name in ("source", "target"))
+        works = [Work(*(Path(os.fsdecode(path)) for path in paths)) for paths in zip(*columns)]
+        denoise = self._shard if shards.is_shard(works[0].source) else self._images
+        denoised, failed = denoise(works)
+        result = {"part": part["part"][0].as_py(), "denoised": denoised, "failed": failed}
+        return pa.Table.from_pylist([result], RESULT)
+
+    def _images(self, works):
+        with ThreadPoolExecutor(storage.REQUESTS) as pool:
+            local = storage.is_local(self.source) and storage.is_local(self.target)
+            each = map if local else functools.partial(map_ahead, pool, ahead=storage.REQUESTS)
+            errors = denoise_part(self.denoiser, works, self._read, self._write, each)
+        failed = [{"file": printable(source), "row": None, "error": error} for source, error in errors]
+        return len(works) - len(failed), failed
+
+    def _shard(self, works):
+        (work,) = works
+        result = attempt(self._denoise_shard, work)
+        if isinstance(result, Exception):
+            return 0, [{"file": printable(work.source), "row": None, "error": first_line(result)}]
+        denoised, errors = result
+        return denoised, [{"file": printable(work.source), "row": row, "error": error} for row, error in errors]
+
+    def _denoise_shard(self, work):
+        with (
+            self.source.open_input_file(os.fsencode(work.source)) as source,
+            storage.whole_stream(self.target, work.target) as target,
+        ):
+            return shards.denoise_shard(self.denoiser, source, target, self.column)
+
+    def _read(self, path):
+        with self.source.open_input_stream(os.fsencode(path)) as file:
+            return file.read()
+
+    def _write(self, path, content):
+        with storage.whole_stream(self.target, path) as file:
+            file.write(content)

@@ -1,0 +1,237 @@
+"""The same files and pixels through Ray as through the local engine, whatever dies; on a cluster of its own, alone."""
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import assert_user_error, run_module
+from PIL import Image
+
+pytest.importorskip("ray", reason="ray is not installed: pip install 'keras_dae[ray]'")
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from campaign_ray import ALONE, ROOT, campaign, content, denoise_locally, kill, png, write_inputs
+
+from keras_dae.denoise import load_denoiser, main
+from keras_dae.denoise_files import denoise_files
+from keras_dae.errors import UserError
+from keras_dae.image_io import decode
+from keras_dae.shards import image_column
+
+MODEL = "mnist"
+PORT = 6379  # of a network that is the cluster's alone
+
+# A cluster and a driver that stays, so that only the first job waits for Ray to be imported; a line of input is a job.
+DRIVER = """
+import contextlib, io, json, os, socket, subprocess, sys, time
+from unittest import mock
+answers, sys.stdout = sys.stdout, sys.stderr
+subprocess.Popen(sys.argv[2:], stdout=sys.stderr, env=os.environ | {"PYTHONPATH": ""})
+from keras_dae import denoise
+for _ in range(300):
+    with contextlib.suppress(ConnectionError), socket.create_connection(("127.0.0.1", int(sys.argv[1]))):
+        break
+    time.sleep(0.1)
+for line in sys.stdin:
+    arguments, patches = json.loads(line)
+    with contextlib.ExitStack() as stack:
+        output = stack.enter_context(contextlib.redirect_stderr(io.StringIO()))
+        for name, value in patches.items():
+            stack.enter_context(mock.patch(name, value))
+        status = denoise.main(arguments)
+    print(json.dumps([status, output.getvalue()]), file=answers, flush=True)
+"""
+RAY = [str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", "--node-ip-address=127.0.0.1"]
+RAY += [f"--port={PORT}", "--num-cpus=2", "--include-dashboard=false", "--disable-usage-stats"]
+
+
+class Cluster:
+    """A Ray cluster of 2 cores in a network namespace of its own, and a driver in it."""
+
+    def __init__(self, log):
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "1" * 32}
+        command = [*ALONE, sys.executable, "-c", DRIVER, str(PORT), *RAY]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": log}
+        self.driver = subprocess.Popen(command, env=environment, text=True, **pipes)
+
+    def run(self, source, output, *options, patches=None):
+        """Denoise on the cluster, with some names of the driver's patched; return the exit status and stderr."""
+        arguments = [source, "--model", MODEL, "--output-dir", output, "--engine", "ray"]
+        arguments += ["--address", f"127.0.0.1:{PORT}", *options]
+        print(json.dumps([[*map(str, arguments)], patches or {}]), file=self.driver.stdin, flush=True)
+        return json.loads(self.driver.stdout.readline())
+
+    def close(self):
+        kill(self.driver, "driver")  # and all else; asked politely, Ray takes half a minute
+
+
+@pytest.fixture(scope="module")
+def alone():
+    """Skip unless processes can be given a network of their own."""
+    if not shutil.which("unshare") or subprocess.run([*ALONE, "true"], capture_output=True).returncode:
+        pytest.skip("unshare can give no network namespace here, and Ray listens on all addresses")
+
+
+@pytest.fixture(scope="module")
+def cluster(alone, tmp_path_factory):
+    with open(tmp_path_factory.mktemp("cluster") / "log", "w") as log:
+        cluster = Cluster(log)
+        yield cluster
+        cluster.close()
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """A folder of images of several kinds, and three bad files."""
+    folder = tmp_path / "tree"
+    (folder / "a/b").mkdir(parents=True)
+    random = np.random.default_rng(0)
+    for index in range(7):
+        Image.fromarray(random.integers(0, 256, (30 + index % 2, 41), np.uint8)).save(folder / f"{index}.png")
+    first, second = (Image.fromarray(random.integers(0, 256, (20, 20, 3), np.uint8)) for _ in range(2))
+    first.save(folder / "a/pages.tif", save_all=True, append_images=[second])
+    first.save(folder / "a/b/photo.jpg")
+    np.savez(folder / "a/arrays.npz", one=random.random((40, 50), np.float32))
+    (folder / "a/cut.png").write_bytes((folder / "0.png").read_bytes()[:200])
+    (folder / "text\n.png").write_text("no image")
+    (folder / os.fsdecode(b"\xff.png")).write_bytes(b"")
+    return folder
+
+
+def test_a_folder_as_the_local_engine_does_it(cluster, tree, tmp_path):
+    with pytest.raises(UserError):
+        denoise_files([tree], MODEL, tmp_path / "local")
+    status, error = cluster.run(tree, tmp_path / "ray")
+    assert status == 1, error
+    assert "10 denoised" in error and "3 failed" in error and "text\\n.png" in error
+    made = content(tmp_path / "ray")
+    table = [*csv.DictReader(made.pop("failed.csv").decode().splitlines())]
+    assert made == content(tmp_path / "local") and len(made) == 10
+    assert {row["file"].rsplit("/")[-1] for row in table} == {"cut.png", "text\\n.png", "\\udcff.png"}
+    assert all(row["error"] and not row["row"] for row in table)
+
+    for bad in ("a/cut.png", "text\n.png", os.fsdecode(b"\xff.png")):
+        shutil.copy(tree / "0.png", tree / bad)
+    (tmp_path / "ray/1.png").write_bytes(b"kept as it is")
+    status, error = cluster.run(f"file://{tree}", f"file://{tmp_path}/ray")  # by address, as in an object store
+    assert status == 0, error
+    assert "3 denoised" in error and "10 kept" in error
+    denoise_files([tree], MODEL, tmp_path / "local")
+    assert content(tmp_path / "ray") == content(tmp_path / "local") | {"1.png": b"kept as it is"}
+
+
+def rows_denoised_one_by_one(path, column):
+    denoiser = load_denoiser(MODEL)
+    for value in pq.read_table(path)[column].to_pylist():
+        image = value["bytes"] if isinstance(value, dict) else value
+        yield denoiser(decode(image)[1][0].pixels)
+
+
+def test_parquet_files(cluster, tmp_path):
+    """Schema, rows, row groups and codecs stay; a bad image becomes null and is named, and tried again."""
+    source = write_inputs(tmp_path / "in", shards=2, rows=60, files=1)
+    table = pa.table({"n": range(3), "picture": [png(np.full((30, 30), 99, np.uint8)), b"no image", None]})
+    pq.write_table(table, source / "more/plain.parquet")
+    (source / "cut.parquet").write_bytes((source / "train-00000.parquet").read_bytes()[:500])
+    status, error = cluster.run(source, tmp_path / "out")
+    assert status == 1, error
+    assert "122 denoised" in error and "plain.parquet, row 1: expected PNG" in error and "cut.parquet: " in error
+    names = sorted(str(path.relative_to(source)) for path in source.rglob("*.*"))
+    assert sorted(content(tmp_path / "out")) == sorted({*names, "failed.csv"} - {"cut.parquet"})
+    for name in ("train-00000.parquet", "train-00001.parquet"):
+        noisy, denoised = (pq.ParquetFile(folder / name) for folder in (source, tmp_path / "out"))
+        assert denoised.schema_arrow.equals(noisy.schema_arrow, check_metadata=True)
+        assert [denoised.metadata.row_group(group).num_rows for group in range(denoised.num_row_groups)] == [30, 30]
+        assert denoised.metadata.row_group(0).column(0).compression == "ZSTD"
+        noisy, denoised = noisy.read(), denoised.read()
+        assert denoised.drop_columns("image").equals(noisy.drop_columns("image"))
+        assert denoised["image"].combine_chunks().field("path").equals(noisy["image"].combine_chunks().field("path"))
+        got = [decode(image["bytes"])[1][0].pixels for image in denoised["image"].to_pylist()]
+        assert all(map(np.array_equal, got, rows_denoised_one_by_one(source / name, "image")))
+    plain = pq.read_table(tmp_path / "out/more/plain.parquet")
+    assert plain["n"].equals(table["n"]) and plain["picture"].is_valid().to_pylist() == [True, False, False]
+    failed = [*csv.DictReader((tmp_path / "out/failed.csv").read_text().splitlines())]
+    assert [row["row"] for row in failed if "plain" in row["file"]] == ["1"]
+
+    (source / "cut.parquet").unlink()
+    pq.write_table(table.slice(0, 1), source / "more/plain.parquet")
+    status, error = cluster.run(source, tmp_path / "out")
+    assert status == 0, error
+    assert "1 denoised" in error and "3 kept" in error
+    assert not (tmp_path / "out/failed.csv").exists()
+
+
+def kill_when_it_works(cluster, output):
+    for _ in range(6000):
+        if list(output.glob("*.parquet")):
+            break
+        time.sleep(0.01)
+    kill(cluster.driver, "worker")
+
+
+def test_a_part_that_kills_its_workers(cluster, tmp_path):
+    """It is reported, and costs no other; here the first death is taken to be its fault."""
+    source = write_inputs(tmp_path / "in", shards=8, rows=1500, files=0)
+    killer = threading.Thread(target=kill_when_it_works, args=(cluster, tmp_path / "out"))
+    killer.start()
+    status, error = cluster.run(source, tmp_path / "out", patches={"keras_dae.denoise_ray.RETRIES": 0})
+    killer.join()
+    made = {path.name: path for path in (tmp_path / "out").glob("[!.]*.parquet")}
+    assert status == 1, error
+    lost = error.count("the worker that had it died")
+    assert len(made) == 8 - lost and 1 <= lost <= 4
+
+
+def test_killed_drivers_and_workers(alone, tmp_path):
+    source = write_inputs(tmp_path / "in", shards=6, rows=1500, files=1500)
+    expected = denoise_locally(source, MODEL, tmp_path / "local")
+    assert campaign(source, MODEL, tmp_path / "out", expected, kills=2, seconds=1) >= 1
+
+
+def test_which_column():
+    image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    assert image_column(pa.schema([("a", pa.int8()), ("b", image)])) == "b"
+    assert image_column(pa.schema([("mask", pa.large_binary()), ("image", image)])) == "image"
+    assert image_column(pa.schema([("mask", pa.binary()), ("image", image)]), "mask") == "mask"
+    with pytest.raises(UserError, match="--column to name the images, one of a, b"):
+        image_column(pa.schema([("a", pa.binary()), ("b", image)]))
+    with pytest.raises(UserError, match=r"expected a column of images .* got a \(int8\)"):
+        image_column(pa.schema([("a", pa.int8())]))
+
+
+def test_what_is_wrong_is_said_in_a_line(cluster, tree, tmp_path):
+    pq.write_table(pa.table({"n": [1]}), tmp_path / "none.parquet")
+    for expected, arguments in {
+        "expected a column of images": [tmp_path / "none.parquet", tmp_path / "out"],
+        "127.0.0.1:9": [tree, tmp_path / "out", "--address", "127.0.0.1:9"],
+        "which is not there": [f"file://{tmp_path}/missing", tmp_path / "out"],
+        "cannot use nowhere://": ["nowhere://bucket/folder", tmp_path / "out"],
+        "would overwrite an input": [tree, tree, "--overwrite"],
+    }.items():
+        status, error = cluster.run(*arguments)
+        assert_user_error(status, error, expected)
+    status, error = cluster.run(tree, tmp_path / "out", patches={"ray.__version__": "1.0"})
+    assert_user_error(status, error, "Version mismatch", "Ray: 1.0")
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_ray(tree, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.delitem(sys.modules, "keras_dae.denoise_ray", raising=False)
+    options = ["--model", MODEL, "--output-dir", str(tmp_path / "out"), "--engine", "ray"]
+    assert_user_error(main([str(tree), *options]), capsys.readouterr().err, "pip install 'keras_dae[ray]'")
+
+
+def test_wrong_use(tree):
+    for options in (["--address", "auto"], ["--column", "a"], ["--engine", "other"]):
+        assert run_module("keras_dae.denoise", tree, "--model", MODEL, "--output-dir", "out", *options).returncode == 2
+    assert run_module("keras_dae.denoise", "-", "--model", MODEL, "--engine", "ray").returncode == 2
