@@ -119,9 +119,9 @@ def _check_free(host, port):
 
 def _check_reachable(address):
     """Raise `UserError` where nothing listens; Ray itself would try for a minute and end the process."""
-    host, colon, port = address.rpartition("//")[2].rpartition(":")
     if address == "auto":
         return
+    host, _, port = address.rpartition("//")[2].rpartition(":")
     try:
         socket.create_connection((host, int(port)), timeout=5).close()
     except (OSError, ValueError) as error:

@@ -48,8 +48,8 @@ class Servable:
 
         Args:
             signature: its name.
-            value: for `serving_default` an array of numbers `(batch, height, width, channels)`; for `denoise_image` a list of
-                the bytes of PNG or JPEG files.
+            value: for `serving_default` an array of numbers `(batch, height, width, channels)`; for `denoise_image` a
+                list of the bytes of PNG or JPEG files.
 
         Raises:
             Refused: another shape or type, numbers that are not finite, no image, or too many pixels.
