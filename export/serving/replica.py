@@ -1,7 +1,10 @@
 """What runs in each replica: one model, that answers REST and gRPC as TensorFlow Serving would."""
 
+import asyncio
+import contextlib
 import itertools
 import json
+import logging
 
 import grpc
 from google.protobuf.empty_pb2 import Empty
@@ -10,9 +13,15 @@ from starlette.responses import Response
 
 from export.serving import description, rest
 from export.serving.servable import MAX_BYTES, Refused, Servable
+from keras_dae.errors import UserError, first_line
 
 LOOPBACK = ("ipv4:127.", "ipv6:%5B::1%5D:", "unix:")
-MOST_AT_ONCE = 64  # requests in a replica; more wait in the proxy
+TIMEOUT = 60.0  # seconds that a request may take, waiting included
+MOST_AT_ONCE = 64  # requests in a batch
+MOST_WAITING = 1000  # requests beside, for each replica; more are told that it is unavailable
+BUSY = 8  # requests in a replica that call for another one
+LARGE = 2**18  # bytes or pixels; some 50 ms
+QUIET = {"log_level": "ERROR", "enable_access_log": False}
 
 
 def _grpc_method(answer):
@@ -32,7 +41,12 @@ def _grpc_method(answer):
     return method
 
 
-@serve.deployment(max_ongoing_requests=MOST_AT_ONCE)
+@serve.deployment(
+    max_ongoing_requests=MOST_AT_ONCE,
+    max_queued_requests=MOST_WAITING,
+    ray_actor_options={"num_cpus": 1},
+    logging_config=QUIET,
+)
 class Replica:
     """A model on one core.
 
@@ -54,12 +68,15 @@ class Replica:
     @serve.batch(max_batch_size=MOST_AT_ONCE, batch_wait_timeout_s=0)
     async def denoise(self, requests):
         """Denoise the images of all requests that are waiting as one batch."""
-        denoised = iter(self.servable.denoise([image for images in requests for image in images]))
+        images = [image for images in requests for image in images]
+        denoised = iter(await _aside(_pixels(images), self.servable.denoise, images))
         return [list(itertools.islice(denoised, len(images))) for images in requests]
 
-    async def predict(self, signature, value):
-        """Return a signature's output, see `Servable`."""
-        return self.servable.output(signature, await self.denoise(self.servable.images(signature, value)))
+    async def predict(self, signature, value, size):
+        """Return a signature's output, see `Servable`; the request was of `size` bytes."""
+        images = await _aside(size, self.servable.images, signature, value)
+        denoised = await self.denoise(images)
+        return await _aside(_pixels(images), self.servable.output, signature, denoised)
 
     async def __call__(self, request):
         """Answer a REST request."""
@@ -73,14 +90,17 @@ class Replica:
         self.servable.check(name, version)
         if what != "predict":
             return json.dumps(getattr(description, what)(self.servable))
-        signature, value, is_row = rest.read_predict(await _body(request))
-        return rest.write_predict(await self.predict(signature, value), is_row)
+        body = await _body(request)
+        signature, value, is_row = await _aside(len(body), rest.read_predict, body)
+        output = await self.predict(signature, value, len(body))
+        return await _aside(len(body), rest.write_predict, output, is_row)
 
     @_grpc_method
     async def Predict(self, request):
         """Answer PredictionService/Predict."""
         signature, value = self.rpc.read_predict(request)
-        return self.rpc.predict_response(self.servable, signature, await self.predict(signature, value))
+        output = await self.predict(signature, value, request.ByteSize())
+        return self.rpc.predict_response(self.servable, signature, output)
 
     @_grpc_method
     async def GetModelMetadata(self, request):
@@ -100,6 +120,15 @@ class Replica:
     Regress = MultiInference = HandleReloadConfigRequest = Classify
 
 
+async def _aside(size, function, *arguments):
+    """Return `function(*arguments)`; what is large runs in a thread, for Serve's health checks are answered in this."""
+    return await asyncio.to_thread(function, *arguments) if size > LARGE else function(*arguments)
+
+
+def _pixels(images):
+    return sum(image.size for image in images)
+
+
 async def _body(request):
     """Return the body of a request, of which no more is read than may be."""
     body = bytearray()
@@ -112,3 +141,34 @@ async def _body(request):
 
 def _json(status, content):
     return Response(content, status, media_type="application/json")
+
+
+@contextlib.contextmanager
+def deploy(run, name, replicas, http, grpc):
+    """Have replicas while the block lasts, in the Ray that this process is connected to.
+
+    Args:
+        run: the run folder, readable on every node.
+        name: of the model, and of Serve's application.
+        replicas: fewest and most.
+        http: Serve's options for REST: host and port.
+        grpc: those for gRPC: port and services.
+
+    Raises:
+        UserError: Serve or a replica cannot be started.
+    """
+    logging.getLogger("ray.serve").setLevel(logging.ERROR)
+    least, most = replicas
+    scaling = {"min_replicas": least, "max_replicas": most, "target_ongoing_requests": BUSY}
+    is_open = http["host"] not in ("127.0.0.1", "::1", "localhost")
+    app = Replica.options(autoscaling_config=scaling).bind(run, name, bool(grpc["grpc_servicer_functions"]), is_open)
+    try:
+        timeout = {"request_timeout_s": TIMEOUT}
+        serve.start(http_options=http | timeout, grpc_options=grpc | timeout, logging_config=QUIET)
+        serve.run(app, name=name)
+    except (RuntimeError, ConnectionError, ValueError) as error:
+        raise UserError(f"cannot serve {run}: {first_line(error)}") from None
+    try:
+        yield
+    finally:
+        serve.delete(name)
