@@ -20,6 +20,7 @@ import tensorflow as tf
 from conftest import assert_user_error, smooth_picture
 from google.protobuf import json_format
 from PIL import Image
+from tensorflow.core.framework.tensor_pb2 import TensorProto
 from tensorflow_serving.apis import (
     classification_pb2,
     get_model_metadata_pb2,
@@ -112,7 +113,7 @@ def request(signature="serving_default", name="denoiser", version=None, output_f
     if version is not None:
         made.model_spec.version.value = version
     for key, value in inputs.items():
-        made.inputs[key].CopyFrom(value if isinstance(value, tf.compat.v1.TensorProto) else tf.make_tensor_proto(value))
+        made.inputs[key].CopyFrom(value if isinstance(value, TensorProto) else tf.make_tensor_proto(value))
     return made
 
 
@@ -252,7 +253,7 @@ def test_no_such_model_or_path(server):
 
 def promising(shape, dtype, **values):
     """Return a TensorProto of a few bytes that stands for a large tensor."""
-    return tf.compat.v1.TensorProto(dtype=dtype, tensor_shape={"dim": [{"size": size} for size in shape]}, **values)
+    return TensorProto(dtype=dtype, tensor_shape={"dim": [{"size": size} for size in shape]}, **values)
 
 
 @pytest.mark.parametrize(
@@ -300,9 +301,12 @@ def test_a_killed_replica_costs_what_it_had_in_its_hands(server, monkeypatch):
 
     def load(_):
         while len(answered) < 400 or not killed.is_set():
-            answer = post(body)
-            (answered if answer.status_code == 200 else failed).append(answer.status_code)
-            if answer.status_code != 200:
+            try:
+                status = post(body).status_code
+            except requests.ConnectionError:
+                status = None
+            (answered if status == 200 else failed).append(status)
+            if status != 200:
                 client.denoise_rest(image, URL)  # the same again, as the client does it
         return True
 
@@ -317,7 +321,7 @@ def test_a_killed_replica_costs_what_it_had_in_its_hands(server, monkeypatch):
         assert all(pool.map(load, range(CLIENTS)))
         killing.result()
     assert len(failed) <= CLIENTS, failed
-    assert set(failed) <= set(client.AGAIN)
+    assert set(failed) <= {None, *client.AGAIN}
 
 
 def test_what_ray_opens_to_all_answers_no_stranger(server, predict):
@@ -357,7 +361,7 @@ def run_app(*arguments):
 
 def test_a_port_that_is_taken(server):
     assert_user_error(*run_app(RUN), "cannot listen on 127.0.0.1:8501")
-    assert_user_error(*run_app(RUN, "--port", 8502), "cannot listen on *:8500")
+    assert_user_error(*run_app(RUN, "--port", 8502), "cannot listen on 127.0.0.1:8500")
 
 
 def test_no_cluster_there():

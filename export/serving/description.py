@@ -1,5 +1,7 @@
 """What TensorFlow Serving tells about a model: its status and its signatures, as REST has them and as gRPC has them."""
 
+from export.serving.servable import SIGNATURES
+
 
 def status(servable):
     """Return the JSON value of GetModelStatusResponse."""
@@ -16,24 +18,25 @@ def metadata(servable):
 
 def signatures(servable):
     """Return the JSON value of SignatureDefMap."""
-    floats = ("DT_FLOAT", (-1, -1, -1, servable.channels))
-    strings = ("DT_STRING", (-1,))
     return {
         "signature_def": {
-            "serving_default": _signature("serving_default", "noisy", "denoised", *floats),
-            "denoise_image": _signature("denoise_image", "image_bytes", "denoised_bytes", *strings),
+            "serving_default": _signature(
+                "serving_default", "DT_FLOAT", noisy=(-1, -1, -1, servable.channels), denoised=(-1, -1, -1, -1)
+            ),
+            "denoise_image": _signature("denoise_image", "DT_STRING", image_bytes=(-1,), denoised_bytes=(-1,)),
         }
     }
 
 
-def _signature(signature, taken, given, dtype, shape):
-    def tensor(name):
-        sizes = [{"size": str(size), "name": ""} for size in shape]
-        return {"dtype": dtype, "tensor_shape": {"dim": sizes, "unknown_rank": False}, "name": name}
+def _signature(signature, dtype, **shapes):
+    def tensor(name, graph_name):
+        sizes = [{"size": str(size), "name": ""} for size in shapes[name]]
+        return {"dtype": dtype, "tensor_shape": {"dim": sizes, "unknown_rank": False}, "name": graph_name}
 
+    taken, given = SIGNATURES[signature]
     return {
-        "inputs": {taken: tensor(f"{signature}_{taken}:0")},
-        "outputs": {given: tensor("StatefulPartitionedCall:0")},
+        "inputs": {taken: tensor(taken, f"{signature}_{taken}:0")},
+        "outputs": {given: tensor(given, "StatefulPartitionedCall:0")},
         "method_name": "tensorflow/serving/predict",
         "defaults": {},
     }

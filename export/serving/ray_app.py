@@ -27,8 +27,10 @@ SERVICES = [
 ENVIRONMENT = {  # of Ray's processes, where they are started here; what the user has set stays
     "RAY_USAGE_STATS_ENABLED": "0",
     # HAProxy, which comes with ray[serve], hands requests to the replicas' own servers: several times as many as
-    # Serve's proxy in Python could. The others are what Serve itself chooses for throughput.
+    # Serve's proxy in Python could.
     "RAY_SERVE_ENABLE_HA_PROXY": "1",
+    "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",  # what died with a replica; denoising may be repeated
+    # What Serve itself chooses for throughput.
     "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
     "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
     "RAY_SERVE_LOG_TO_STDERR": "0",

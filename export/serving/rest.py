@@ -67,12 +67,18 @@ def write_predict(output, is_row):
 def _rows(instances, name):
     if not isinstance(instances, list) or not instances:
         raise Refused("INVALID_ARGUMENT", "expected 'instances' to be a list with at least one element")
+    if len({_is_named(instance) for instance in instances}) > 1:
+        raise Refused("INVALID_ARGUMENT", "expected 'instances' to be values, or objects, not both")
     return [_named(instance, name) for instance in instances]
+
+
+def _is_named(value):
+    return isinstance(value, dict) and set(value) != {"b64"}
 
 
 def _named(value, name):
     """Return the value of the signature's one input, which may be named or not."""
-    if not isinstance(value, dict) or set(value) == {"b64"}:
+    if not _is_named(value):
         return value
     if set(value) != {name}:
         raise Refused("INVALID_ARGUMENT", f"JSON object keys must be equal to: {name}")

@@ -10,7 +10,7 @@ from keras_dae.files import UNREADABLE
 
 MAX_BYTES = 64 * 2**20  # of a request
 MAX_PIXELS = 2**24  # in all images of a request; some three seconds of one core
-GREY = np.array([9798, 19235, 3735], np.uint32)  # of 2¹⁵: how libpng, and so TensorFlow, makes colours grey
+GREY = np.array([9797, 19234, 3737], np.uint32)  # of 2¹⁵: how libpng, and so TensorFlow, makes colours grey
 SIGNATURES = {"serving_default": ("noisy", "denoised"), "denoise_image": ("image_bytes", "denoised_bytes")}
 
 
