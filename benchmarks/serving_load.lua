@@ -1,4 +1,4 @@
--- wrk -s serving_load.lua URL -- BODY COUNT: post BODY, stop after COUNT answers; latencies in ms and errors as JSON.
+-- wrk -s serving_load.lua URL -- BODY: post the file BODY; the latencies in ms and the errors as JSON.
 
 function init(args)
    local file = assert(io.open(args[1], "rb"))
@@ -6,12 +6,6 @@ function init(args)
    wrk.body = file:read("*a")
    wrk.headers["Content-Type"] = "application/json"
    file:close()
-   left = tonumber(args[2])
-end
-
-function response()
-   left = left - 1
-   if left <= 0 then wrk.thread:stop() end
 end
 
 function done(summary, latency)

@@ -85,11 +85,11 @@ def serving(run, name="denoiser", host="127.0.0.1", port=8501, grpc_port=8500, r
 def _ray_here(host, port, grpc_port, cpus):
     """Run a Ray of our own, of this machine alone, while the block lasts."""
     with tempfile.TemporaryDirectory(prefix="keras_dae-") as folder:
-        files = {variable: str(Path(folder, file)) for variable, file in HAPROXY_FILES.items()}
-        for variable, value in {**ENVIRONMENT, **files}.items():
-            os.environ.setdefault(variable, value)
+        os.environ |= {variable: str(Path(folder, file)) for variable, file in HAPROXY_FILES.items()}
         # Ray's processes listen for pickles, some of them on every address.
-        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+        token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+        for variable, value in {**ENVIRONMENT, **token}.items():
+            os.environ.setdefault(variable, value)
         for wanted in filter(None, (port, grpc_port)):
             _check_free(host, wanted)
         for variable in ("RAY_SERVE_HAPROXY_STATS_PORT", "RAY_SERVE_HAPROXY_METRICS_PORT"):
