@@ -25,7 +25,7 @@ from keras_dae.errors import UserError
 
 PORT, GRPC_PORT = 8501, 8500
 CONNECTIONS = 16
-SECONDS = 12  # for each figure
+SECONDS = 10  # for each figure
 MOST = 100_000  # requests of the gRPC client, should they fail at once
 INSTANCES = (1, 32)  # images in a request
 
