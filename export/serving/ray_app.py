@@ -122,7 +122,8 @@ def _ray(address, **options):
     try:
         ray.init(address, log_to_driver=False, logging_level="ERROR", **options)
     except (RuntimeError, ConnectionError, ValueError) as error:
-        raise UserError(f"cannot start Ray, or reach it: {first_line(error)}") from None
+        advice = "" if address == "local" else "; if it wants a token, set RAY_AUTH_MODE=token"
+        raise UserError(f"cannot start Ray, or reach it: {first_line(error)}{advice}") from None
     try:
         yield
     finally:
