@@ -131,6 +131,8 @@ def _ray(address, **options):
 
 
 def _check_free(host, port, remedy="give another port"):
+    if not 0 < port < 2**16:  # getaddrinfo takes others, too
+        raise UserError(f"expected a port from 1 to 65535, got {port}")
     try:
         found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, kind, _, _, place = found[0]
