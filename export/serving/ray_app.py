@@ -52,6 +52,8 @@ HAPROXY_FILES = {  # which Ray would put into /tmp/haproxy-serve, for any user t
 def serving(run, name="denoiser", host="127.0.0.1", port=8501, grpc_port=8500, replicas=None, address=None):
     """Serve a run while the block lasts, which begins when its replicas answer.
 
+    Ray's settings are in the environment, so that without `address` Ray must not have been imported before.
+
     Args:
         run: run folder with model.onnx, the same on every node; or the name of a shipped model.
         name: that requests know the model by.
