@@ -112,15 +112,18 @@ class Denoiser:
         """Denoise `(n, height, width, 1 or 3)` with whichever number of channels the network has."""
         count, height, width, colours = images.shape
         if colours == self.channels:
-            return self._denoise(images)
+            return self.denoise_batch(images)
         if self.channels == 1:
             planes = np.moveaxis(images, -1, 1).reshape(count * colours, height, width, 1)
-            return np.moveaxis(self._denoise(planes).reshape(count, colours, height, width), 1, -1)
-        coloured = self._denoise(np.repeat(to_unit(images), 3, axis=-1))
+            return np.moveaxis(self.denoise_batch(planes).reshape(count, colours, height, width), 1, -1)
+        coloured = self.denoise_batch(np.repeat(to_unit(images), 3, axis=-1))
         return from_unit(coloured.mean(axis=-1, keepdims=True), images.dtype)
 
-    def _denoise(self, images):
-        """Denoise `(n, height, width, channels)` in batches, or in tiles where the images are large."""
+    def denoise_batch(self, images):
+        """Return images denoised that have the network's own number of channels, unchecked: floats may leave [0, 1].
+
+        `(n, height, width, channels)`, in batches, or in tiles where the images are large.
+        """
         _, height, width, _ = images.shape
         denoised = np.empty_like(images)
         if height * width > TILE**2:

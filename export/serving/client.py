@@ -1,10 +1,12 @@
 """Send images to TensorFlow Serving: `python -m export.serving.client IMAGE … --output-dir OUT [--rest | --grpc]`.
 
-PNG or JPEG files go to the signature `denoise_image` as they are; PNGs come back.
+PNG or JPEG files go to the signature `denoise_image` as they are; PNGs come back. What a failing server
+had in its hands is sent again, which is safe: denoising changes nothing.
 """
 
 import argparse
 import base64
+import json
 import sys
 from pathlib import Path
 
@@ -14,6 +16,15 @@ from keras_dae.files import whole_file
 
 SIGNATURE = "denoise_image"
 MAX_MESSAGE = 256 * 2**20  # bytes; gRPC's own limit of 4 MiB is less than a photograph
+ATTEMPTS = 5  # some three seconds in all
+AGAIN = (500, 502, 503, 504)  # what a server or the proxy before it answers when it fails
+RETRY_POLICY = {
+    "maxAttempts": ATTEMPTS,
+    "initialBackoff": "0.2s",
+    "maxBackoff": "2s",
+    "backoffMultiplier": 2,
+    "retryableStatusCodes": ["UNAVAILABLE", "INTERNAL"],
+}
 
 
 class RequestFailed(UserError):
@@ -35,10 +46,21 @@ def denoise_rest(image, url="http://127.0.0.1:8501", model="denoiser", timeout=3
         RequestFailed: no answer in time, or an error from the server.
     """
     import requests
+    from urllib3.util import Retry
 
     body = {"signature_name": SIGNATURE, "instances": [{"b64": base64.b64encode(image).decode()}]}
+    retries = Retry(
+        ATTEMPTS - 1,
+        connect=0,
+        status_forcelist=AGAIN,
+        allowed_methods=None,
+        backoff_factor=0.2,
+        raise_on_status=False,
+    )
     try:
-        answer = requests.post(f"{url}/v1/models/{model}:predict", json=body, timeout=timeout)
+        with requests.Session() as session:
+            session.mount(url, requests.adapters.HTTPAdapter(max_retries=retries))
+            answer = session.post(f"{url}/v1/models/{model}:predict", json=body, timeout=timeout)
         content = answer.json()
     except (requests.RequestException, ValueError) as error:
         raise RequestFailed(f"no answer from {url}: {first_line(error)}") from None
@@ -57,8 +79,13 @@ def denoise_grpc(image, address="127.0.0.1:8500", model="denoiser", timeout=30.0
         model_spec=model_pb2.ModelSpec(name=model, signature_name=SIGNATURE),
         inputs={"image_bytes": tf.make_tensor_proto([image])},
     )
-    limits = [("grpc.max_send_message_length", MAX_MESSAGE), ("grpc.max_receive_message_length", MAX_MESSAGE)]
-    with grpc.insecure_channel(address, options=limits) as channel:
+    options = [
+        ("grpc.max_send_message_length", MAX_MESSAGE),
+        ("grpc.max_receive_message_length", MAX_MESSAGE),
+        ("grpc.per_rpc_retry_buffer_size", MAX_MESSAGE),  # larger ones would not be sent again
+        ("grpc.service_config", json.dumps({"methodConfig": [{"name": [{}], "retryPolicy": RETRY_POLICY}]})),
+    ]
+    with grpc.insecure_channel(address, options=options) as channel:
         stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
         try:
             answer = stub.Predict(request, timeout=timeout)

@@ -1,0 +1,117 @@
+"""TensorFlow Serving's REST API, as its documentation has it: paths, JSON in and out. No server.
+
+https://www.tensorflow.org/tfx/serving/api_rest
+"""
+
+import base64
+import json
+import re
+
+import numpy as np
+
+from export.serving.servable import SIGNATURES, Refused
+
+# TensorFlow Serving answers 429 where something is exhausted; of a request that is too large, HTTP has its own code.
+STATUS = {"INVALID_ARGUMENT": 400, "NOT_FOUND": 404, "RESOURCE_EXHAUSTED": 413}
+PREDICT = re.compile(r"/v1/models/([^/:]+)(?:/versions/(\d{1,18}))?:predict")
+DESCRIBE = re.compile(r"/v1/models/([^/:]+)(?:/versions/(\d{1,18}))?(/metadata)?")
+
+
+def route(method, path):
+    """Return `(what, name, version)` of a request: predict, status or metadata; of which model; its number or None.
+
+    Raises:
+        Refused: no such path.
+    """
+    if method == "POST" and (match := PREDICT.fullmatch(path)):
+        name, version, what = *match.groups(), "predict"
+    elif method == "GET" and (match := DESCRIBE.fullmatch(path)):
+        name, version, what = *match.groups()[:2], "metadata" if match[3] else "status"
+    else:
+        raise Refused("INVALID_ARGUMENT", f"Malformed request: {method} {path}")
+    return what, name, None if version is None else int(version)
+
+
+def read_predict(body):
+    """Return `(signature, value, is_row)` of a predict request's JSON, the value being what `Servable.images` takes.
+
+    Raises:
+        Refused: not JSON, not TensorFlow Serving's, an unknown signature, or values of another type.
+    """
+    try:
+        request = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise Refused("INVALID_ARGUMENT", f"JSON Parse error: {error}") from None
+    if not isinstance(request, dict):
+        raise Refused("INVALID_ARGUMENT", "JSON Value: Is not object")
+    signature = request.get("signature_name", "serving_default")
+    if not isinstance(signature, str):
+        raise Refused("INVALID_ARGUMENT", "'signature_name' key must be a string value.")
+    signature = signature or "serving_default"
+    if signature not in SIGNATURES:
+        raise Refused("INVALID_ARGUMENT", f'Serving signature name: "{signature}" not found in signature def')
+    is_row = "instances" in request
+    if is_row == ("inputs" in request):
+        raise Refused("INVALID_ARGUMENT", "expected one of the keys 'instances' and 'inputs'")
+    name = SIGNATURES[signature][0]
+    value = _rows(request["instances"], name) if is_row else _named(request["inputs"], name)
+    return signature, _numbers(value) if signature == "serving_default" else _strings(value), is_row
+
+
+def write_predict(output, is_row):
+    """Return the JSON of a predict request's answer, `output` being what `Servable.output` gives."""
+    values = output.tolist() if isinstance(output, np.ndarray) else [{"b64": _encoded(png)} for png in output]
+    return json.dumps({"predictions" if is_row else "outputs": values})
+
+
+def _rows(instances, name):
+    if not isinstance(instances, list) or not instances:
+        raise Refused("INVALID_ARGUMENT", "expected 'instances' to be a list with at least one element")
+    if len({_is_named(instance) for instance in instances}) > 1:
+        raise Refused("INVALID_ARGUMENT", "expected 'instances' to be values, or objects, not both")
+    return [_named(instance, name) for instance in instances]
+
+
+def _is_named(value):
+    return isinstance(value, dict) and set(value) != {"b64"}
+
+
+def _named(value, name):
+    """Return the value of the signature's one input, which may be named or not."""
+    if not _is_named(value):
+        return value
+    if set(value) != {name}:
+        raise Refused("INVALID_ARGUMENT", f"JSON object keys must be equal to: {name}")
+    return value[name]
+
+
+def _numbers(value):
+    try:
+        numbers = np.asarray(value)
+    except (ValueError, RecursionError):
+        raise Refused("INVALID_ARGUMENT", "expected lists of one length at each level") from None
+    if numbers.dtype.kind not in "iuf":
+        raise Refused("INVALID_ARGUMENT", "expected JSON numbers in noisy")
+    return numbers
+
+
+def _strings(value):
+    if not isinstance(value, list):
+        raise Refused("INVALID_ARGUMENT", "expected image_bytes to be a list")
+    return [_decoded(item) for item in value]
+
+
+def _decoded(item):
+    """Return the bytes of `{"b64": "…"}`, or of a plain string."""
+    try:
+        if isinstance(item, str):
+            return item.encode()
+        if isinstance(item, dict) and set(item) == {"b64"} and isinstance(item["b64"], str):
+            return base64.b64decode(item["b64"] + "=" * (-len(item["b64"]) % 4), validate=True)
+    except ValueError:
+        raise Refused("INVALID_ARGUMENT", "Unable to base64 decode") from None
+    raise Refused("INVALID_ARGUMENT", 'expected each of image_bytes to be {"b64": "…"}')
+
+
+def _encoded(content):
+    return base64.b64encode(content).decode()

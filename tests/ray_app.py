@@ -1,0 +1,369 @@
+"""The Ray Serve app, whole: run by test_ray_app.py in a network namespace of its own, since it opens ports."""
+
+import base64
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+import requests
+import tensorflow as tf
+from conftest import assert_user_error, smooth_picture
+from google.protobuf import json_format
+from PIL import Image
+from tensorflow.core.framework.tensor_pb2 import TensorProto
+from tensorflow_serving.apis import (
+    classification_pb2,
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    model_service_pb2_grpc,
+    predict_pb2,
+    prediction_service_pb2_grpc,
+)
+
+from export.serving import client
+from export.serving.servable import MAX_BYTES
+from export.to_saved_model import export_saved_model
+from keras_dae import models
+from keras_dae.model_file import load_model
+
+RUN = models.path("mnist")
+URL, ADDRESS = "http://127.0.0.1:8501", "127.0.0.1:8500"
+MODEL = f"{URL}/v1/models/denoiser"
+ELSEWHERE = "192.0.2.1"  # this machine, as others would see it
+CLIENTS = 8
+
+
+@pytest.fixture(scope="module")
+def server():
+    """The process of the app, with two replicas."""
+    command = [sys.executable, "-m", "export.serving.ray_app", RUN, "--replicas", "2", "2"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
+        assert process.stdout.readline().startswith(MODEL)
+        yield process
+        started = family(process.pid)
+        os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does
+        assert process.wait(30) == 130
+        time.sleep(1)
+        assert not set(started) & set(family(1)), "processes were left behind"
+
+
+def family(ancestor):
+    """Return `{pid: command line}` of a process's descendants."""
+    listed = subprocess.run(["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
+    rows = [
+        (int(pid), int(parent), command) for pid, parent, command in (row.split(None, 2) for row in listed.splitlines())
+    ]
+    found, before = {ancestor: ""}, 0
+    while len(found) > before:
+        before = len(found)
+        found |= {pid: command for pid, parent, command in rows if parent in found}
+    return found
+
+
+def replicas(server):
+    """Return the process numbers of the app's replicas."""
+    return [pid for pid, command in family(server.pid).items() if command.startswith("ray::ServeReplica")]
+
+
+@pytest.fixture(scope="module")
+def saved_model(tmp_path_factory):
+    """What TensorFlow Serving would load."""
+    path = tmp_path_factory.mktemp("served") / "1"
+    export_saved_model(load_model(RUN / "model.keras"), path)
+    return tf.saved_model.load(str(path))
+
+
+@pytest.fixture(scope="module")
+def channel(server):
+    with grpc.insecure_channel(ADDRESS, options=[("grpc.max_send_message_length", -1)]) as channel:
+        yield channel
+
+
+@pytest.fixture(scope="module")
+def predict(channel):
+    return prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict
+
+
+def post(body, path=":predict"):
+    return requests.post(f"{MODEL}{path}", data=body if isinstance(body, bytes) else json.dumps(body), timeout=60)
+
+
+def png(height, width, seed=0, mode="L"):
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, len(mode)), np.uint8)
+    return tf.io.encode_png(pixels).numpy()
+
+
+def b64(content):
+    return {"b64": base64.b64encode(content).decode()}
+
+
+def request(signature="serving_default", name="denoiser", version=None, output_filter=(), **inputs):
+    made = predict_pb2.PredictRequest(output_filter=output_filter)
+    made.model_spec.name, made.model_spec.signature_name = name, signature
+    if version is not None:
+        made.model_spec.version.value = version
+    for key, value in inputs.items():
+        made.inputs[key].CopyFrom(value if isinstance(value, TensorProto) else tf.make_tensor_proto(value))
+    return made
+
+
+@pytest.mark.parametrize("way", [["--rest"], ["--grpc"]])
+def test_the_client_gets_what_the_saved_model_gives(way, server, saved_model, tmp_path):
+    (tmp_path / "digit.png").write_bytes(png(28, 28))
+    (tmp_path / "odd.png").write_bytes(png(41, 21))
+    (tmp_path / "large.png").write_bytes(png(600, 700))
+    paths = sorted(map(str, tmp_path.glob("*.png")))
+    assert client.main([*paths, "--output-dir", str(tmp_path / "out"), *way]) == 0
+    for path in map(Path, paths):
+        outputs = saved_model.signatures["denoise_image"](tf.constant([path.read_bytes()]))
+        expected = tf.io.decode_png(outputs["denoised_bytes"][0]).numpy()[..., 0]
+        denoised = np.asarray(Image.open(tmp_path / "out" / path.name))
+        assert np.abs(np.int16(denoised) - expected).max() <= 1
+
+
+def test_images_of_several_kinds(server, saved_model):
+    photograph = tf.io.encode_jpeg(smooth_picture(60, 90, seed=0)).numpy()
+    contents = [png(30, 40, 1), png(30, 40, 2, "RGB"), png(33, 47, 3, "RGBA"), photograph]
+    answer = post({**IMAGE, "inputs": {"image_bytes": [b64(content) for content in contents]}})
+    expected = saved_model.signatures["denoise_image"](tf.constant(contents))["denoised_bytes"].numpy()
+    for ours, theirs in zip(answer.json()["outputs"], expected, strict=True):
+        ours, theirs = (np.int16(tf.io.decode_png(content)) for content in (base64.b64decode(ours["b64"]), theirs))
+        assert ours.shape == theirs.shape
+        assert np.abs(ours - theirs).max() <= 1
+
+
+def test_floats(server, predict, saved_model):
+    noisy = np.random.default_rng(0).normal(0.5, 1, (3, 29, 31, 1)).astype(np.float32)  # also outside [0, 1]
+    expected = saved_model.signatures["serving_default"](tf.constant(noisy))["denoised"].numpy()
+    rows = noisy.tolist()
+    for path in (":predict", "/versions/1:predict"):
+        for named in (rows, [{"noisy": row} for row in rows]):
+            body = {"instances": named, "signature_name": "serving_default"}
+            np.testing.assert_allclose(post(body, path).json()["predictions"], expected, atol=1e-5)
+        for named in (rows, {"noisy": rows}):
+            np.testing.assert_allclose(post({"inputs": named}, path).json()["outputs"], expected, atol=1e-5)
+    response = predict(request(noisy=noisy, version=1, output_filter=["denoised"]))
+    np.testing.assert_allclose(tf.make_ndarray(response.outputs["denoised"]), expected, atol=1e-5)
+    assert (response.model_spec.name, response.model_spec.version.value) == ("denoiser", 1)
+
+
+def test_status_and_metadata(server, channel, saved_model):
+    state = {"error_code": "OK", "error_message": ""}
+    status = {"model_version_status": [{"version": "1", "state": "AVAILABLE", "status": state}]}
+    assert requests.get(MODEL, timeout=60).json() == status
+    asked = get_model_status_pb2.GetModelStatusRequest()
+    asked.model_spec.name = "denoiser"
+    assert model_service_pb2_grpc.ModelServiceStub(channel).GetModelStatus(asked) == json_format.ParseDict(
+        status, get_model_status_pb2.GetModelStatusResponse()
+    )
+
+    metadata = requests.get(f"{MODEL}/versions/1/metadata", timeout=60).json()
+    assert metadata["model_spec"] == {"name": "denoiser", "signature_name": "", "version": "1"}
+    signatures = get_model_metadata_pb2.SignatureDefMap()
+    json_format.ParseDict(metadata["metadata"]["signature_def"], signatures)
+    asked = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
+    asked.model_spec.name = "denoiser"
+    response = prediction_service_pb2_grpc.PredictionServiceStub(channel).GetModelMetadata(asked)
+    packed = get_model_metadata_pb2.SignatureDefMap()
+    assert response.metadata["signature_def"].Unpack(packed)
+    assert packed == signatures
+    for name, function in saved_model.signatures.items():
+        described = signatures.signature_def[name]
+        ours = {**described.inputs, **described.outputs}
+        theirs = {**function.structured_input_signature[1], **function.structured_outputs}
+        assert set(ours) == set(theirs)
+        for key, spec in theirs.items():
+            assert ours[key].dtype == spec.dtype.as_datatype_enum
+            assert tf.TensorShape(ours[key].tensor_shape).as_list() == spec.shape.as_list()
+
+
+BOMB = tf.io.encode_png(tf.zeros((5000, 5000, 1), tf.uint8)).numpy()
+IMAGE = {"signature_name": "denoise_image"}
+ROW = [[[0.5]] * 20] * 20
+
+
+@pytest.mark.parametrize(
+    ("code", "path", "body"),
+    [
+        (400, "", {"instances": [ROW]}),
+        (400, ":classify", {"instances": [ROW]}),
+        (404, "/versions/2:predict", {"instances": [ROW]}),
+        (400, ":predict", b""),
+        (400, ":predict", b"{"),
+        (400, ":predict", b"\xff\xfe{}"),
+        (400, ":predict", b"[" * 100_000),
+        (400, ":predict", b'{"instances": ' + b"[" * 200 + b"]" * 200 + b"}"),
+        (400, ":predict", []),
+        (400, ":predict", {}),
+        (400, ":predict", {"instances": [ROW], "inputs": [ROW]}),
+        (400, ":predict", {"instances": []}),
+        (400, ":predict", {"instances": ROW}),
+        (400, ":predict", {"instances": [ROW, ROW[1:]]}),
+        (400, ":predict", {"instances": [ROW, {"noisy": ROW}]}),
+        (400, ":predict", {"instances": [{"other": ROW}]}),
+        (400, ":predict", {"inputs": {"other": [ROW]}}),
+        (400, ":predict", {"inputs": {"noisy": [ROW], "other": 1}}),
+        (400, ":predict", {"instances": [[[["a"]]]]}),
+        (400, ":predict", {"instances": [[[[True]]]]}),
+        (400, ":predict", {"instances": [[[[None]]]]}),
+        (400, ":predict", {"instances": [[[[float("nan")]]]]}),
+        (400, ":predict", {"instances": [[[[float("inf")]]]]}),
+        (400, ":predict", {"instances": [[[[1e300]]]]}),
+        (400, ":predict", {"instances": [[[[10**400]]]]}),
+        (400, ":predict", b'{"instances": [[[[' + b"9" * 5000 + b"]]]]}"),
+        (400, ":predict", {"instances": [ROW], "signature_name": "other"}),
+        (400, ":predict", {"instances": [ROW], "signature_name": 1}),
+        (400, ":predict", {**IMAGE, "instances": ["not an image"]}),
+        (400, ":predict", {**IMAGE, "instances": [{"b64": "%%%"}]}),
+        (400, ":predict", {**IMAGE, "instances": [{"b64": "\ud800"}]}),
+        (400, ":predict", {**IMAGE, "instances": [{"b64": 1}]}),
+        (400, ":predict", {**IMAGE, "instances": [b64(b"")]}),
+        (400, ":predict", {**IMAGE, "instances": [b64(png(28, 28)[:-30])]}),
+        (400, ":predict", {**IMAGE, "instances": [b64(png(28, 28)), b64(b"GIF89a")]}),
+        (400, ":predict", {**IMAGE, "inputs": b64(png(28, 28))}),
+        (413, ":predict", {**IMAGE, "instances": [b64(BOMB)]}),
+        (413, ":predict", {**IMAGE, "instances": [b64(png(1500, 1500))] * 8}),
+        (413, ":predict", b" " * (MAX_BYTES + 1)),
+    ],
+)
+def test_bad_rest_requests(server, code, path, body):
+    answer = post(body, path)
+    assert answer.status_code == code, answer.text
+    assert list(answer.json()) == ["error"]
+    assert answer.json()["error"]
+
+
+def test_no_such_model_or_path(server):
+    for url in (f"{MODEL}2", f"{MODEL}2/metadata", f"{MODEL}/versions/7"):
+        answer = requests.get(url, timeout=60)
+        assert answer.status_code == 404
+        assert "Servable not found" in answer.json()["error"]
+    assert requests.get(f"{URL}/v1/other", timeout=60).json() == {"error": "Malformed request: GET /v1/other"}
+
+
+def promising(shape, dtype, **values):
+    """Return a TensorProto of a few bytes that stands for a large tensor."""
+    return TensorProto(dtype=dtype, tensor_shape={"dim": [{"size": size} for size in shape]}, **values)
+
+
+@pytest.mark.parametrize(
+    ("code", "asked"),
+    [
+        ("NOT_FOUND", lambda: request(name="other", noisy=np.zeros((1, 20, 20, 1), np.float32))),
+        ("NOT_FOUND", lambda: request(version=2, noisy=np.zeros((1, 20, 20, 1), np.float32))),
+        ("FAILED_PRECONDITION", lambda: request("other", noisy=np.zeros((1, 20, 20, 1), np.float32))),
+        ("INVALID_ARGUMENT", lambda: request()),
+        ("INVALID_ARGUMENT", lambda: request(other=np.zeros((1, 20, 20, 1), np.float32))),
+        ("INVALID_ARGUMENT", lambda: request(noisy=np.zeros((1, 20, 20, 1)))),
+        ("INVALID_ARGUMENT", lambda: request(noisy=np.zeros((1, 20, 20, 3), np.float32))),
+        ("INVALID_ARGUMENT", lambda: request(noisy=np.zeros((0, 20, 20, 1), np.float32))),
+        ("INVALID_ARGUMENT", lambda: request(noisy=np.full((1, 20, 20, 1), np.nan, np.float32))),
+        ("INVALID_ARGUMENT", lambda: request(noisy=np.zeros((1, 20, 20, 1), np.float32), output_filter=["other"])),
+        ("INVALID_ARGUMENT", lambda: request("denoise_image", image_bytes=[b"not an image"])),
+        ("INVALID_ARGUMENT", lambda: request("denoise_image", image_bytes=png(28, 28))),
+        ("INVALID_ARGUMENT", lambda: request(noisy=promising([1, 20, 20, 1], 1, tensor_content=b"123"))),
+        ("RESOURCE_EXHAUSTED", lambda: request(noisy=promising([2**40, 2**40, 20, 1], 1, float_val=[0.5]))),
+        ("RESOURCE_EXHAUSTED", lambda: request(noisy=promising([-1, 20, 20, 1], 1, float_val=[0.5]))),
+        ("RESOURCE_EXHAUSTED", lambda: request("denoise_image", image_bytes=promising([10**8], 7, string_val=[b"a"]))),
+        ("RESOURCE_EXHAUSTED", lambda: request("denoise_image", image_bytes=[BOMB])),
+        ("RESOURCE_EXHAUSTED", lambda: request("denoise_image", image_bytes=[b" " * (MAX_BYTES + 1)])),
+    ],
+)
+def test_bad_grpc_requests(predict, code, asked):
+    with pytest.raises(grpc.RpcError) as caught:
+        predict(asked(), timeout=60)
+    assert caught.value.code() == grpc.StatusCode[code], caught.value.details()
+    assert caught.value.details()
+
+
+def test_other_grpc_methods(channel):
+    with pytest.raises(grpc.RpcError) as caught:
+        asked = classification_pb2.ClassificationRequest()
+        asked.model_spec.name = "denoiser"
+        prediction_service_pb2_grpc.PredictionServiceStub(channel).Classify(asked)
+    assert caught.value.code() == grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_a_killed_replica_costs_what_it_had_in_its_hands(server, monkeypatch):
+    body, image = {**IMAGE, "instances": [b64(png(28, 28))]}, png(28, 28)
+    answered, failed = [], []
+    killed = threading.Event()
+
+    def load(_):
+        while len(answered) < 400 or not killed.is_set():
+            try:
+                status = post(body).status_code
+            except requests.ConnectionError:
+                status = None
+            (answered if status == 200 else failed).append(status)
+            if status != 200:
+                client.denoise_rest(image, URL)  # the same again, as the client does it
+        return True
+
+    def kill():
+        time.sleep(0.5)
+        first, _ = replicas(server)
+        os.kill(first, signal.SIGKILL)
+        killed.set()
+
+    with ThreadPoolExecutor(CLIENTS + 1) as pool:
+        killing = pool.submit(kill)
+        assert all(pool.map(load, range(CLIENTS)))
+        killing.result()
+    assert len(failed) <= CLIENTS, failed
+    assert set(failed) <= {None, *client.AGAIN}
+
+
+def test_what_ray_opens_to_all_answers_no_stranger(server, predict):
+    listening = subprocess.run(["ss", "-ltnpH"], capture_output=True, text=True, check=True).stdout.splitlines()
+    ports = [
+        line.split()[3].rpartition(":")[2]
+        for line in listening
+        if any(f"pid={pid}," in line for pid in replicas(server)) and "127.0.0.1" not in line
+    ]
+    assert ports
+    codes = set()
+    for port in ports:
+        with grpc.insecure_channel(f"{ELSEWHERE}:{port}") as channel:
+            for call in (
+                channel.unary_unary("/ray.serve.ASGIService/HandleRequest", lambda _: b""),  # would take pickles
+                prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict,
+            ):
+                with pytest.raises(grpc.RpcError) as caught:
+                    call(request(noisy=np.zeros((1, 20, 20, 1), np.float32)), timeout=10)
+                codes.add(caught.value.code().name)
+    assert codes <= {"UNAUTHENTICATED", "PERMISSION_DENIED", "UNIMPLEMENTED"}
+    assert "UNAUTHENTICATED" in codes
+    assert "PERMISSION_DENIED" in codes
+
+
+@pytest.mark.parametrize("port", [8500, 8501])
+def test_only_loopback(server, port):
+    with pytest.raises(OSError), socket.create_connection((ELSEWHERE, port), timeout=5):
+        pass
+
+
+def run_app(*arguments):
+    command = [sys.executable, "-m", "export.serving.ray_app", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    return done.returncode, done.stderr
+
+
+def test_a_port_that_is_taken(server):
+    assert_user_error(*run_app(RUN), "cannot listen on 127.0.0.1:8501")
+    assert_user_error(*run_app(RUN, "--port", 8502), "cannot listen on 127.0.0.1:8500")
+
+
+def test_no_cluster_there():
+    assert_user_error(*run_app(RUN, "--address", "127.0.0.1:9"), "expected a Ray cluster at 127.0.0.1:9")
+    assert_user_error(*run_app(RUN, "--address", "nonsense"), "expected a Ray cluster at nonsense")

@@ -1,0 +1,106 @@
+"""Serving on Ray. What opens ports runs in a network namespace that has only loopback: Ray listens on all addresses."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import assert_user_error
+from hypothesis import given
+from hypothesis import strategies as st
+
+pytest.importorskip("ray", reason="Ray is not installed: pip install -e '.[ray]'")
+
+from export.serving import ray_app, rest
+from export.serving.servable import SIGNATURES, Refused, Servable
+from keras_dae import models
+
+ROOT = Path(__file__).parent.parent
+LOOPBACK = 'ip link set lo up && ip address add 192.0.2.1/32 dev lo && exec "$@"'
+ALONE = ["unshare", "--net", "--map-root-user", "sh", "-c", LOOPBACK, "--"]
+
+
+def test_the_app():
+    """All of tests/ray_app.py."""
+    if subprocess.run([*ALONE, "true"], capture_output=True).returncode:
+        pytest.skip("no network namespace can be made: unshare --net --map-root-user fails")
+    command = [
+        *ALONE,
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "--durations=8",
+        "tests/ray_app.py",
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    print(done.stdout)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "skipped" not in done.stdout
+
+
+NAMES = st.sampled_from(["b64", "noisy", "image_bytes"])
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["b64", "noisy", "image_bytes"]), inner)
+    ),
+    max_leaves=8,
+)
+KEYS = st.sampled_from(["instances", "inputs", "signature_name"])
+
+
+@pytest.fixture(scope="module")
+def servable():
+    return Servable(models.path("mnist"), "denoiser")
+
+
+@given(st.dictionaries(KEYS, VALUES | st.sampled_from(list(SIGNATURES))).map(json.dumps) | st.text() | st.binary())
+def test_any_body_is_answered_or_refused(servable, body):
+    try:
+        signature, value, is_row = rest.read_predict(body)
+        images = servable.images(signature, value)
+        rest.write_predict(servable.output(signature, servable.denoise(images)), is_row)
+    except Refused as error:
+        assert error.code in rest.STATUS
+        assert str(error)
+
+
+def test_images_of_one_request_keep_their_order(servable):
+    random = np.random.default_rng(0)
+    images = [np.uint8(random.integers(0, 256, (size, size, 1))) for size in (28, 20, 28, 33, 20)]
+    for denoised, image in zip(servable.denoise(images), images, strict=True):
+        assert np.array_equal(denoised, servable.denoise([image])[0])
+
+
+def test_version_is_the_newest_saved_model(tmp_path):
+    (tmp_path / "model.onnx").write_bytes((models.path("mnist") / "model.onnx").read_bytes())
+    for version in ("2", "10", "not-one"):
+        (tmp_path / "saved_model" / version).mkdir(parents=True)
+    assert Servable(tmp_path, "denoiser").version == 10
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["no-such-run"], "no-such-run"),
+        (["mnist", "--replicas", "2", "1"], "--replicas"),
+        (["mnist", "--replicas", "0", "1"], "--replicas"),
+        (["mnist", "--port", "70000"], "70000"),
+        (["mnist", "--host", "no such host"], "no such host"),
+    ],
+)
+def test_mistakes_are_one_line(arguments, expected, capsys):
+    assert_user_error(ray_app.main(arguments), capsys.readouterr().err, expected)
+
+
+def test_without_ray(monkeypatch, capsys):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert_user_error(ray_app.main(["mnist"]), capsys.readouterr().err, "pip install 'keras_dae[ray]'")
