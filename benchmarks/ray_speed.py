@@ -122,10 +122,10 @@ def denoise_shard(denoiser, work):
         return shards.denoise_shard(denoiser, source, target)[1]
 
 
-def denoise_on_ray_quietly(source, model, output):
+def denoise_on_ray_quietly(source, model, output, processes=None):
     """Denoise on Ray, which is running; the report isn't shown."""
     with contextlib.redirect_stderr(io.StringIO()):
-        denoise_on_ray([source], model, output)
+        denoise_on_ray([source], model, output, processes=processes)
 
 
 def one_core(images, model):

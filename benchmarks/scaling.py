@@ -1,0 +1,206 @@
+"""From what one machine measures to what a cluster will need: a simulation, checked against measured runs first.
+
+python -m benchmarks.scaling --output-dir scaling     (scaling.json, scaling.md)
+
+The simulation knows a job's tasks, one after the other: the driver hands each out, a worker that is free takes it, the
+store gives and takes its bytes, the worker computes. Whatever is busy all the time is the bottleneck.
+"""
+
+import argparse
+import heapq
+import math
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from pyarrow.fs import LocalFileSystem
+
+from benchmarks.ray_speed import DIFFERENT, denoise_on_ray_quietly, listing, noisy_pngs, one_core, write_shards
+from benchmarks.summary import number, rows
+from keras_dae.denoise import model_file
+from keras_dae.denoise_contents import BATCH_FILES
+from keras_dae.denoise_files import Work
+from keras_dae.denoise_ray import run_parts
+from keras_dae.files import whole_file, write_json
+from keras_dae.ray_cluster import cluster
+
+TASKS = 400  # of one image, to see what a task costs
+CHECKED_IMAGES, CHECKED = 50_000, [(1, 10), (1, 200), (2, 10), (2, 200)]  # workers and shards of the runs that check
+PLANNED = (10_000_000, 1_000_000_000)  # images
+CORES = (2, 16, 64, 256, 1024)
+SHARD_IMAGES = 10_000
+CORES_A_MACHINE = 16
+
+# What is not measured. Amazon's "Best practices design patterns: optimizing Amazon S3 performance" has 5,500 GET and
+# 3,500 PUT requests a second and prefix. ListObjectsV2 gives 1,000 names a request, one request after the other.
+MACHINE_BYTES_PER_SECOND = 10e9 / 8  # a network of 10 Gbit/s
+STORE_READS, STORE_WRITES = 5500, 3500  # requests/s
+STORE_LISTED = 1000 / 0.1  # names/s, at 0.1 s a request
+
+
+class Costs(NamedTuple):
+    """What a job is made of; seconds, but where it says otherwise."""
+
+    start: float  # of Ray, once
+    actor: float  # of a worker with its model; all start at the same time
+    dispatch: float  # of the driver, for a task
+    task: float  # of a worker, for a task, beside its images
+    image: float  # of a worker
+    image_bytes: float  # in and out together
+    listed: float  # files/s
+    store_bytes: float = math.inf  # bytes/s of all machines together
+    store_files: float = math.inf  # files/s that are read and written
+
+
+class Outcome(NamedTuple):
+    """How long a job takes in seconds, and what share of it each part of the system is busy."""
+
+    seconds: float
+    busy: dict
+
+
+def simulate(costs, images, files, tasks, workers):
+    """Return the `Outcome` of denoising `images` in as many `files`, in `tasks` of equal size, by `workers` cores."""
+    listing = files / costs.listed
+    ready = costs.start + listing
+    free = [ready + costs.actor] * min(workers, tasks)
+    computing = costs.task + images / tasks * costs.image
+    moving = max(images / tasks * costs.image_bytes / costs.store_bytes, files / tasks / costs.store_files)
+    driver = store = ready
+    for _ in range(tasks):
+        driver += costs.dispatch
+        begun = max(heapq.heappop(free), driver)
+        store = max(store, begun) + moving  # one task's bytes after another's
+        heapq.heappush(free, max(begun + computing, store))  # a task computes while its next bytes come
+    seconds = max(free)
+    busy = {
+        "listing": listing,
+        "driver": tasks * costs.dispatch,
+        "store": tasks * moving,
+        "cores": tasks * computing / workers,
+        "start": costs.start + costs.actor,
+    }
+    return Outcome(seconds, {name: spent / seconds for name, spent in busy.items()})
+
+
+def measured_costs(figures):
+    """Return the `Costs` that were measured: files on a disk of this machine, which gives all that is asked for."""
+    return Costs(
+        start=figures["ray_init_seconds"],
+        actor=figures["actor_seconds"],
+        dispatch=figures["task_seconds_of_2_workers"],
+        task=figures["task_seconds_of_1_worker"],
+        image=1 / figures["images_per_second_a_core"],
+        image_bytes=figures["bytes_in"] + figures["bytes_out"],
+        listed=figures["listed_files_per_second"],
+    )
+
+
+def on_store(costs, workers):
+    """Return `costs` with an object store's limits, for as many machines as `workers` cores need."""
+    machines = math.ceil(workers / CORES_A_MACHINE)
+    files = 1 / (1 / STORE_READS + 1 / STORE_WRITES)
+    return costs._replace(listed=STORE_LISTED, store_bytes=machines * MACHINE_BYTES_PER_SECOND, store_files=files)
+
+
+def tasks(folder, model):
+    """Return the seconds until an actor with its model has done one image, and those a task of one image takes.
+
+    One worker does nothing but such tasks, then two: what two are not faster at is the driver's.
+    """
+    files, content, figures = sorted(folder.iterdir())[:TASKS], model_file(model).read_bytes(), {}
+    for workers in (1, 2):
+        seconds = []
+        for several in (files[:workers], files):
+            with tempfile.TemporaryDirectory() as output:
+                parts = [[Work(file, Path(output, file.name))] for file in several]
+                start = time.perf_counter()
+                run_parts(parts, workers, content, LocalFileSystem(), LocalFileSystem(), None)
+                seconds.append(time.perf_counter() - start)
+        figures[f"task_seconds_of_{workers}_worker{'s' * (workers > 1)}"] = (seconds[1] - seconds[0]) / (
+            TASKS - workers
+        )
+    return {"actor_seconds": seconds[0], **figures}
+
+
+def check(folder, images, model, rounds):
+    """Return a list of `{workers, shards, seconds}`: measured runs, of which each is the median of `rounds`."""
+    for shards in {shards for _, shards in CHECKED}:
+        write_shards(folder / str(shards), images, CHECKED_IMAGES, shards)
+    seconds = {case: [] for case in CHECKED}
+    for _ in range(rounds):
+        for workers, shards in CHECKED:
+            with tempfile.TemporaryDirectory(dir=folder) as output:
+                start = time.perf_counter()
+                denoise_on_ray_quietly(folder / str(shards), model, Path(output), workers)
+                seconds[workers, shards].append(time.perf_counter() - start)
+    return [
+        {"workers": workers, "shards": shards, "seconds": statistics.median(times)}
+        for (workers, shards), times in seconds.items()
+    ]
+
+
+def report(figures):
+    """Return the figures as Markdown: what was measured, the check, the plan."""
+    costs = measured_costs(figures)
+    checked = []
+    for case in figures["checked"]:
+        simulated = simulate(
+            costs._replace(start=0), CHECKED_IMAGES, case["shards"], case["shards"], case["workers"]
+        ).seconds
+        checked.append([
+            str(case["workers"]), str(case["shards"]), number(case["seconds"]), number(simulated),
+            f"{simulated / case['seconds']:.2f}",
+        ])  # fmt: skip
+    planned = []
+    for images in PLANNED:
+        for form, a_file, a_task in (("PNG", 1, BATCH_FILES), ("Parquet", SHARD_IMAGES, SHARD_IMAGES)):
+            for workers in CORES:
+                outcome = simulate(on_store(costs, workers), images, images // a_file, images // a_task, workers)
+                name, share = max(outcome.busy.items(), key=lambda item: item[1])
+                planned.append([
+                    f"{images:,}", form, f"{workers:,}", number(outcome.seconds / 3600),
+                    f"{images / outcome.seconds:,.0f}", f"{name}, {share:.0%}",
+                ])  # fmt: skip
+    measured = [[name.replace("_", " "), number(value)] for name, value in figures.items() if name != "checked"]
+    return "\n\n".join([
+        rows(["measured on one machine", ""], measured),
+        rows(["workers", "shards", "seconds", "simulated", "ratio"], checked),
+        rows(["images", "as", "cores", "hours", "images/s", "busiest"], planned),
+    ]) + "\n"  # fmt: skip
+
+
+def measure(model, rounds):
+    """Return all figures of this machine."""
+    images = noisy_pngs(DIFFERENT)
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        figures = one_core(images[:5000], model) | listing(folder / "files", images)
+        start = time.perf_counter()
+        with cluster(address=None, processes=None):
+            figures["ray_init_seconds"] = time.perf_counter() - start
+            figures |= tasks(folder / "files", model)
+            return figures | {"checked": check(folder, images, model, rounds)}
+
+
+def main(argv=None):
+    """Measure, simulate, and write scaling.json and scaling.md."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.scaling", description=__doc__.splitlines()[0])
+    parser.add_argument("--output-dir", required=True)
+    parser.add_argument("--model", default="mnist", help="run folder, .onnx file or name (mnist)")
+    parser.add_argument("--rounds", type=int, default=3, help="of the runs that check the simulation (3)")
+    options = parser.parse_args(argv)
+    output = Path(options.output_dir)
+    output.mkdir(parents=True, exist_ok=True)
+    figures = measure(options.model, options.rounds)
+    write_json(output / "scaling.json", figures)
+    with whole_file(output / "scaling.md") as temporary:
+        Path(temporary).write_text(report(figures), encoding="utf-8")
+    print(report(figures))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
