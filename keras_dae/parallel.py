@@ -51,3 +51,13 @@ class InParts(keras.Model):
         images = tf.shape(noisy)[0]
         edges = [images * part // self.parts for part in range(self.parts + 1)]
         return tf.concat([self.network(noisy[start:end]) for start, end in itertools.pairwise(edges)], axis=0)
+
+
+class OnWorkers(InParts):
+    """The same on several machines, whose logs Keras averages along an axis that they do not have."""
+
+    def train_step(self, data):
+        return {name: tf.reshape(value, (1,)) for name, value in super().train_step(data).items()}
+
+    def test_step(self, data):
+        return {name: tf.reshape(value, (1,)) for name, value in super().test_step(data).items()}
