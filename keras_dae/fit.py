@@ -15,8 +15,8 @@ from keras_dae.checkpoint import Checkpoint, EarlyStopping
 from keras_dae.errors import UserError
 from keras_dae.metrics import psnr
 from keras_dae.model import build_autoencoder
-from keras_dae.parallel import InParts, OnWorkers, parts_of, use_cores_apart
-from keras_dae.pipeline import epoch_plan, evaluation_images, training_batches, validation_batches
+from keras_dae.parallel import Distributed, InParts, parts_of, use_cores_apart
+from keras_dae.pipeline import epoch_plan, evaluation_images, training_batches, validation_batches, validation_steps
 from keras_dae.run_folder import describe
 
 WATCHED = 100  # validation images on which a collapse is looked for
@@ -75,6 +75,7 @@ def fit(config, dataset, checkpoint_dir, tensorboard=None):
                     epochs=config.epochs,
                     steps_per_epoch=steps,
                     validation_data=validation,
+                    validation_steps=validation_steps(len(clean), strategy.num_replicas_in_sync),
                     callbacks=callbacks,
                     shuffle=False,  # the pipeline does
                     verbose=0 if worker else 1 if sys.stdout.isatty() else 2,
@@ -126,9 +127,8 @@ def compiled_model(config, mean, steps, steps_per_execution, strategy=None):
     mean = float(np.clip(mean, 0.01, 0.99))
     with strategy.scope():
         network = build_autoencoder((None, None, config.channels), config.initialization, config.seed, mean)
-    # Outside the scope: within, Keras would build it from a batch of all workers, and fail.
-    several = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
-    model = (OnWorkers if several else InParts)(network, parts_of(config.batch_size // replicas))
+    # Outside the scope: within, Keras would build it from the batches of all, and fail.
+    model = (Distributed if replicas > 1 else InParts)(network, parts_of(config.batch_size // replicas))
     with strategy.scope():
         model.compile(
             optimizer=keras.optimizers.Adam(learning_rate(config, steps), config.beta_1, config.beta_2),
@@ -137,6 +137,11 @@ def compiled_model(config, mean, steps, steps_per_execution, strategy=None):
             steps_per_execution=steps_per_execution if replicas == 1 else 1,  # of several, no strategy can
             jit_compile=False,  # on a CPU twice slower; no strategy can
         )
+        if replicas > 1:  # their variables cannot be made in the middle of a step
+            model.optimizer.build(model.trainable_variables)
+            images = tf.zeros((1, 1, 1, config.channels))
+            strategy.run(model.compute_metrics, (images, images, images))
+            model.reset_metrics()
     return model
 
 

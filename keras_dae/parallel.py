@@ -53,20 +53,20 @@ class InParts(keras.Model):
         return tf.concat([self.network(noisy[start:end]) for start, end in itertools.pairwise(edges)], axis=0)
 
 
-class OnWorkers(InParts):
-    """The same on several machines: each step's logs are the worker's own, the epoch's are of all.
+class Distributed(InParts):
+    """The same on several devices: each step's logs are the worker's own, the epoch's are of all.
 
     Keras would average the logs of all workers at every step (in a way that fails), which takes longer than to
     exchange the gradients.
     """
 
     def make_train_function(self, force=False):
-        self.train_function = self._on_workers(self.train_step)
+        self.train_function = self._distributed(self.train_step)
 
     def make_test_function(self, force=False):
-        self.test_function = self._on_workers(self.test_step)
+        self.test_function = self._distributed(self.test_step)
 
-    def _on_workers(self, step):
+    def _distributed(self, step):
         strategy = self.distribute_strategy
 
         @tf.function

@@ -117,7 +117,9 @@ def _stream_batches(train, config, batch_size, worker, workers):
 
 
 def validation_batches(noisy, clean, context=ALONE):
-    """Return the dataset of `(noisy, clean)` batches to validate on, of which each device has the same number.
+    """Return the dataset of `(noisy, clean)` batches to validate on; of several devices each has the same number.
+
+    For several it has no end, see `validation_steps`.
 
     Args:
         noisy, clean: float32 arrays `(n, height, width, channels)`.
@@ -129,14 +131,20 @@ def validation_batches(noisy, clean, context=ALONE):
     # No batch may be empty, whose mean would be none: with fewer images than devices, each device takes all.
     rows = np.arange(len(clean))
     shares = np.array_split(rows, replicas) if len(rows) >= replicas else [rows] * replicas
-    count = -(-len(shares[0]) // VALIDATION_BATCH)
+    count = validation_steps(len(clean), replicas)
     local = replicas // context.num_input_pipelines
     mine = shares[context.input_pipeline_id * local :][:local]
     batches = [batch for batches in zip(*(np.array_split(share, count) for share in mine)) for batch in batches]
     edges = np.array([(batch[0], batch[-1] + 1) for batch in batches])
     edges = tf.data.Dataset.from_tensor_slices((edges[:, 0], edges[:, 1]))
     noisy, clean = tf.constant(noisy), tf.constant(clean)
-    return edges.map(lambda start, end: (noisy[start:end], clean[start:end]))
+    return edges.map(lambda start, end: (noisy[start:end], clean[start:end])).repeat()
+
+
+def validation_steps(images, replicas):
+    """Return in how many batches each of several devices takes its share; None for one, whose dataset ends."""
+    share = images if images < replicas else -(-images // replicas)
+    return None if replicas == 1 else -(-share // VALIDATION_BATCH)
 
 
 def _fold_in(seed, number):

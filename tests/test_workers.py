@@ -101,10 +101,13 @@ def test_workers_share_the_files():
 
 @pytest.mark.parametrize(("images", "replicas"), [(600, 2), (5, 2), (1030, 4), (1, 3)])
 def test_devices_share_the_validation_images(images, replicas):
-    from keras_dae.pipeline import validation_batches
+    from keras_dae.pipeline import validation_batches, validation_steps
 
+    steps = validation_steps(images, replicas)
     clean = np.arange(images, dtype=np.float32).reshape(-1, 1, 1, 1)
-    shares = [[len(batch) for batch, _ in validation_batches(clean, clean, one)] for one in contexts(replicas)]
+    shares = [
+        [len(batch) for batch, _ in validation_batches(clean, clean, one).take(steps)] for one in contexts(replicas)
+    ]
     assert len({len(share) for share in shares}) == 1
     assert 1 <= min(map(min, shares)) <= max(map(max, shares)) <= 256
     assert sum(map(sum, shares)) == (images if images >= replicas else images * replicas)
