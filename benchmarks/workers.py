@@ -1,7 +1,8 @@
-"""Two workers against one process, one core each: python -m benchmarks.workers
+"""Two workers against one process, one core each: `python -m benchmarks.workers`.
 
 Trainings as a user starts them, in turn; images a second of the last epoch, in which nothing is compiled any more.
-Where it can be had, a network of its own keeps TensorFlow's ports from the world: `unshare -rn`.
+TensorFlow listens on all addresses; `unshare -rn sh -c 'ip link set lo up; python -m benchmarks.workers'` keeps the
+world out.
 """
 
 import argparse
@@ -26,20 +27,18 @@ def images_per_second(count, batch_size, folder, images=IMAGES):
         RuntimeError: one of them failed; with what it said.
     """
     cluster = {"worker": [f"127.0.0.1:{PORT + worker}" for worker in range(count)]}
+    tasks = [{"type": "worker", "index": worker} for worker in range(count)]
     options = [*("--batch-size", batch_size), *("--limit", images), *("--epochs", EPOCHS), *("--output-dir", folder)]
     command = [sys.executable, "-m", "keras_dae.train", "--no-export", *map(str, options)]
     workers = [
         subprocess.Popen(
             ["taskset", "-c", str(core), *command],
-            env={
-                **os.environ,
-                "TF_CONFIG": json.dumps({"cluster": cluster, "task": {"type": "worker", "index": worker}}),
-            },
+            env={**os.environ, "TF_CONFIG": json.dumps({"cluster": cluster, "task": task})},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
-        for worker, core in zip(range(count), sorted(os.sched_getaffinity(0)))
+        for task, core in zip(tasks, sorted(os.sched_getaffinity(0)))
     ]
     try:
         for worker in workers:
