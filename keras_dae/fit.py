@@ -12,6 +12,7 @@ from tensorflow.python.framework import ops as tensorflow_ops
 from keras_dae import workers
 from keras_dae.callbacks import StopIfUseless, Throughput, check_useful
 from keras_dae.checkpoint import Checkpoint, EarlyStopping
+from keras_dae.config import PLACES
 from keras_dae.errors import UserError
 from keras_dae.metrics import psnr
 from keras_dae.model import build_autoencoder
@@ -44,7 +45,9 @@ def fit(config, dataset, checkpoint_dir, tensorboard=None):
     tf.config.experimental.enable_op_determinism()
     strategy = workers.strategy()
     worker, count = workers.place()
-    workers.check_same(strategy, describe(config, dataset))
+    about = describe(config, dataset)
+    options = {name: value for name, value in about["config"].items() if name not in PLACES}
+    workers.check_same(strategy, {**options, **about["versions"], "images": dataset.sha256})
     noisy, clean = evaluation_images(dataset.validation, config)
     batch_size, steps, steps_per_execution = epoch_plan(dataset.train, config, count)
     workers.check_batch(strategy, batch_size)

@@ -5,16 +5,16 @@ checkpoints and writes the run. The others are given its state when all start, s
 """
 
 import contextlib
+import faulthandler
 import functools
 import json
 import os
 import re
 import signal
-import threading
 
-from keras_dae.errors import UserError
+from keras_dae.errors import UserError, first_line
 
-PATIENCE = 300  # seconds that a worker waits for all others to start
+PATIENCE = 50  # seconds that a worker waits for all others to start; one that was killed meanwhile never does
 EXAMPLE = '{"cluster": {"worker": ["host:port", "host:port"]}, "task": {"type": "worker", "index": 0}}'
 
 
@@ -66,35 +66,31 @@ def gpus():
 def join():
     """Wait until all workers of TF_CONFIG are there; return their strategy. A process can do so once.
 
+    Where not all come within PATIENCE seconds, the process ends with status 1.
+
     Raises:
-        UserError: not all came in time, or this worker's address cannot be used.
+        UserError: this worker's address cannot be used.
     """
     import tensorflow as tf
 
     from keras_dae.parallel import use_cores_apart
 
     use_cores_apart()
-    joined, results, handler = threading.Event(), [], signal.getsignal(signal.SIGTERM)
-
-    def wait_for_all():
+    worker, count = place()
+    print(f"worker {worker} of {count}: waiting for the others, for at most {PATIENCE} seconds", flush=True)
+    # TensorFlow would wait for an hour, and meanwhile neither signals nor other threads reach Python.
+    signals = (signal.SIGINT, signal.SIGTERM)
+    handlers = [signal.signal(number, signal.SIG_DFL) for number in signals]
+    with open(os.devnull, "w") as nowhere:
+        faulthandler.dump_traceback_later(PATIENCE, exit=True, file=nowhere)
         try:
-            results.append(tf.distribute.MultiWorkerMirroredStrategy())
+            return tf.distribute.MultiWorkerMirroredStrategy()
         except tf.errors.OpError as error:
-            results.append(UserError(f"cannot join the other workers: {error.message}"))
-        joined.set()
-
-    # In a thread: TensorFlow waits for an hour, and meanwhile no signal would reach Python.
-    threading.Thread(target=wait_for_all, daemon=True).start()
-    try:
-        if not joined.wait(PATIENCE):
-            raise UserError(f"not all workers of TF_CONFIG came within {PATIENCE} seconds; see that all were started")
-    finally:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, handler)  # TensorFlow takes it for itself
-    (result,) = results
-    if isinstance(result, UserError):
-        raise result
-    return result
+            raise UserError(f"cannot join the other workers of TF_CONFIG: {first_line(error.message)}") from None
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+            for number, handler in zip(signals, handlers):  # TensorFlow takes SIGTERM for itself
+                signal.signal(number, handler)
 
 
 @contextlib.contextmanager
