@@ -86,7 +86,9 @@ def join():
         try:
             return tf.distribute.MultiWorkerMirroredStrategy()
         except tf.errors.OpError as error:
-            raise UserError(f"cannot join the other workers of TF_CONFIG: {first_line(error.message)}") from None
+            raise UserError(
+                f"cannot join the other workers of TF_CONFIG: {first_line(error.message)}; is its own port free?"
+            ) from None
         finally:
             faulthandler.cancel_dump_traceback_later()
             for number, handler in zip(signals, handlers):  # TensorFlow takes SIGTERM for itself
