@@ -129,10 +129,9 @@ def gather(strategy, message):
 def check_same(strategy, about):
     """Raise `UserError` on every worker unless `about`, a dict, is the same on all."""
     for worker, other in enumerate(gather(strategy, about)):
-        different = [name for name in other if other[name] != about.get(name)]
-        if different:
-            ours, theirs = ", ".join(f"{n} {about.get(n)!r}" for n in different), [other[n] for n in different]
-            raise UserError(f"expected the same on all workers, got {ours} here and {theirs} on worker {worker}")
+        if different := [name for name in other if other[name] != about.get(name)]:
+            here, there = (", ".join(f"{name} {one.get(name)}" for name in different) for one in (about, other))
+            raise UserError(f"expected the same on all workers, got {here} here and {there} on worker {worker}")
 
 
 def check_batch(strategy, batch_size):
