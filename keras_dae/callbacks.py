@@ -59,7 +59,7 @@ def check_useful(model, noisy, clean):
     if not np.isfinite(denoised).all():
         raise UserError(f"training diverged: the denoised images hold NaN or infinity; {ADVICE}")
     expected, got = clean.std(axis=0).mean(), denoised.std(axis=0).mean()
-    if got < LEAST_VARIATION * expected and int(model.optimizer.iterations) >= STEPS_BEFORE_JUDGING:
+    if got < LEAST_VARIATION * expected and model.optimizer.iterations.numpy() >= STEPS_BEFORE_JUDGING:
         raise UserError(
             f"training collapsed: every image comes out the same (standard deviation across images {got:.2g}, "
             f"of the clean ones {expected:.2g}); {ADVICE}"

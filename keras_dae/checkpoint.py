@@ -26,14 +26,14 @@ class Checkpoint(keras.callbacks.Callback):
     same, its checksums tell, and the one before is used.
 
     Attributes:
-        folder: where the checkpoints are.
+        folder: where the checkpoints are; None keeps the history alone, on a worker that is not the chief.
         keep_best: whether the weights with the lowest validation loss are kept too.
         history: one dict an epoch, with COLUMNS as keys; `epoch` counts from 1.
     """
 
     def __init__(self, folder, keep_best=False):
         super().__init__()
-        self.folder = Path(folder)
+        self.folder = folder and Path(folder)
         self.keep_best = keep_best
         self.history = []
 
@@ -59,6 +59,8 @@ class Checkpoint(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         self.history.append({"epoch": epoch + 1, **{name: float(logs[name]) for name in COLUMNS[1:]}})
+        if self.folder is None:
+            return
         before = self._all()
         coming, target = self.folder / "coming", self.folder / f"epoch-{epoch + 1:04d}"
         try:
@@ -85,7 +87,7 @@ class Checkpoint(keras.callbacks.Callback):
 
     def _all(self):
         """Return the checkpoints, oldest first."""
-        return sorted(self.folder.glob("epoch-*"))
+        return sorted(self.folder.glob("epoch-*")) if self.folder else []
 
 
 def save_variables(path, variables):

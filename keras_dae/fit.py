@@ -9,18 +9,21 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework import ops as tensorflow_ops
 
+from keras_dae import workers
 from keras_dae.callbacks import StopIfUseless, Throughput, check_useful
 from keras_dae.checkpoint import Checkpoint, EarlyStopping
+from keras_dae.config import PLACES
 from keras_dae.errors import UserError
 from keras_dae.metrics import psnr
 from keras_dae.model import build_autoencoder
-from keras_dae.parallel import InParts, parts_of, use_cores_apart
-from keras_dae.pipeline import epoch_plan, evaluation_images, training_batches
+from keras_dae.parallel import Distributed, InParts, parts_of, use_cores_apart
+from keras_dae.pipeline import epoch_plan, evaluation_images, training_batches, validation_batches, validation_steps
+from keras_dae.run_folder import describe
 
 WATCHED = 100  # validation images on which a collapse is looked for
-VALIDATION_BATCH = 256
 
 
+@workers.together()
 def fit(config, dataset, checkpoint_dir, tensorboard=None):
     """Train on `dataset`, going on from a checkpoint if there is one; return `(model, history)`.
 
@@ -29,20 +32,29 @@ def fit(config, dataset, checkpoint_dir, tensorboard=None):
     Args:
         config: `TrainConfig`.
         dataset: `keras_dae.dataset.DataSet`.
-        checkpoint_dir: folder of the checkpoints.
+        checkpoint_dir: folder of the checkpoints; None on a worker that is not the chief, for which the model
+            returned is None too.
         tensorboard: folder for TensorBoard's event files, or None.
 
     Raises:
-        UserError: the training diverged or collapsed, images can no longer be read, or a checkpoint cannot be written.
+        UserError: the training diverged or collapsed, images can no longer be read, a checkpoint cannot be written, or
+            another worker differs or has ended.
     """
     use_cores_apart()
     keras.utils.set_random_seed(config.seed)
     tf.config.experimental.enable_op_determinism()
+    strategy = workers.strategy()
+    worker, count = workers.place()
+    about = describe(config, dataset)
+    options = {name: value for name, value in about["config"].items() if name not in PLACES}
+    workers.check_same(strategy, {**options, **about["versions"], "images": dataset.sha256})
     noisy, clean = evaluation_images(dataset.validation, config)
-    batch_size, steps, steps_per_execution = epoch_plan(dataset.train, config)
-    model = compiled_model(config, clean.mean(), steps, steps_per_execution)
+    batch_size, steps, steps_per_execution = epoch_plan(dataset.train, config, count)
+    workers.check_batch(strategy, batch_size)
+    model = compiled_model(config, clean.mean(), steps, steps_per_execution, strategy)
     checkpoint = Checkpoint(checkpoint_dir, keep_best=config.early_stopping is not None)
-    done = checkpoint.restore(model)
+    checkpoint.restore(model)
+    done = workers.go_on_with_chief(strategy, model, checkpoint)
     if done:
         print(f"going on after epoch {done} of {config.epochs}")
     early_stopping = EarlyStopping(config.early_stopping or config.epochs, checkpoint)
@@ -53,27 +65,42 @@ def fit(config, dataset, checkpoint_dir, tensorboard=None):
             checkpoint,
             early_stopping,
         ]
-        if tensorboard:
+        if tensorboard and not worker:
             callbacks.insert(1, keras.callbacks.TensorBoard(tensorboard, write_graph=False))
+        distribute = strategy.distribute_datasets_from_function
+        training = distribute(lambda context: training_batches(dataset.train, config, done, context))
+        validation = distribute(lambda context: validation_batches(noisy, clean, context))
         try:
-            with _forgetting_gradients():
+            with strategy.scope(), _forgetting_gradients():
                 model.fit(
-                    training_batches(dataset.train, config, first_epoch=done),
+                    training,
                     initial_epoch=done,
                     epochs=config.epochs,
                     steps_per_epoch=steps,
-                    validation_data=tf.data.Dataset.from_tensor_slices((noisy, clean)).batch(VALIDATION_BATCH),
+                    validation_data=validation,
+                    validation_steps=validation_steps(len(clean), strategy.num_replicas_in_sync),
                     callbacks=callbacks,
                     shuffle=False,  # the pipeline does
-                    verbose=1 if sys.stdout.isatty() else 2,
+                    verbose=0 if worker else 1 if sys.stdout.isatty() else 2,
                 )
         except tf.errors.UnknownError as error:  # what tf.data makes of an exception in Python, such as a file gone
             reason = re.search(r"\w+Error: .*", error.message)
             raise UserError(f"training stopped, finished epochs are kept: {reason[0] if reason else error}") from error
+    if worker:
+        return None, checkpoint.history
     if config.early_stopping is not None:
         checkpoint.restore_best(model)
     check_useful(model, noisy[:WATCHED], clean[:WATCHED])
-    return model.network, checkpoint.history
+    return _alone(model.network, config), checkpoint.history
+
+
+def _alone(network, config):
+    """Return the network, or a copy of it that nothing ties to a strategy under which it was built."""
+    if network.distribute_strategy is tf.distribute.get_strategy():
+        return network
+    copy = build_autoencoder((None, None, config.channels))
+    copy.set_weights(network.get_weights())
+    return copy
 
 
 @contextlib.contextmanager
@@ -92,21 +119,32 @@ def _forgetting_gradients():
             del registry[name]
 
 
-def compiled_model(config, mean, steps, steps_per_execution):
+def compiled_model(config, mean, steps, steps_per_execution, strategy=None):
     """Return the untrained network, `InParts`, with loss and optimizer of `config`, for epochs of `steps` steps.
 
     `mean` is the clean images'; the network starts there, but not from a mean of 0 or 1, where it could not learn.
+    `strategy` is that of `keras_dae.workers`; None for one device.
     """
+    strategy = strategy or tf.distribute.get_strategy()
+    replicas = strategy.num_replicas_in_sync
     mean = float(np.clip(mean, 0.01, 0.99))
-    network = build_autoencoder((None, None, config.channels), config.initialization, config.seed, mean)
-    model = InParts(network, parts_of(config.batch_size))
-    model.compile(
-        optimizer=keras.optimizers.Adam(learning_rate(config, steps), config.beta_1, config.beta_2),
-        loss="mse",
-        metrics=[psnr],
-        steps_per_execution=steps_per_execution,
-        jit_compile=False,  # on a CPU twice slower
-    )
+    with strategy.scope():
+        network = build_autoencoder((None, None, config.channels), config.initialization, config.seed, mean)
+    # Outside the scope: within, Keras would build it from the batches of all, and fail.
+    model = (Distributed if replicas > 1 else InParts)(network, parts_of(config.batch_size // replicas))
+    with strategy.scope():
+        model.compile(
+            optimizer=keras.optimizers.Adam(learning_rate(config, steps), config.beta_1, config.beta_2),
+            loss="mse",
+            metrics=[psnr],
+            steps_per_execution=steps_per_execution if replicas == 1 else 1,  # of several, no strategy can
+            jit_compile=False,  # on a CPU twice slower; no strategy can
+        )
+        if replicas > 1:  # their variables cannot be made in the middle of a step
+            model.optimizer.build(model.trainable_variables)
+            images = tf.zeros((1, 1, 1, config.channels))
+            strategy.run(model.compute_metrics, (images, images, images))
+            model.reset_metrics()
     return model
 
 

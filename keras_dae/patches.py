@@ -30,6 +30,14 @@ class PatchStream:
     def __len__(self):
         return sum(self.patches)
 
+    def share(self, worker, workers):
+        """Return the stream of every `workers`-th image from number `worker` on."""
+        if workers == 1:
+            return self
+        return PatchStream(
+            lambda index: self.read(index * workers + worker), self.patches[worker::workers], self.patch_size
+        )
+
     def batches(self, batch_size, seed, epoch):
         """Yield batches `(clean,)` or `(clean, noisy)`, each float32 `(batch_size, patch_size, patch_size, channels)`.
 

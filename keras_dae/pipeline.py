@@ -10,28 +10,37 @@ import tensorflow as tf
 from keras_dae.noise import add_noise
 from keras_dae.patches import PatchStream, unit_float
 
+VALIDATION_BATCH = 256
 EVALUATION_SEED = 20_000  # noise of validation and test images: the same for every model and training seed
 EVALUATION_CHUNK = 500  # images that get their evaluation noise at once
 MOST_STEPS_PER_EXECUTION = 50
+ALONE = tf.distribute.InputContext()  # one worker, one device
 MOST_DROPPED = 0.01  # of an epoch's steps, for a better number of steps per execution
 
 
-def training_batches(train, config, first_epoch=0):
+def training_batches(train, config, first_epoch=0, context=ALONE):
     """Return the dataset for `model.fit`, whose epochs are as `epoch_plan` says.
 
     It yields `(noisy, clean)`, float32 `(batch, height, width, channels)`, clean in [0, 1]: `steps`
-    batches for each epoch from `first_epoch` to `config.epochs`.
+    batches for each epoch from `first_epoch` to `config.epochs`. Each of several workers gets its share of every
+    batch: of an array, the same images that one alone would train on; of a stream, those of its share of the files.
 
     Args:
         train: uint8 or float32 `(n, height, width, channels)`, or a `PatchStream`.
         config: `TrainConfig`.
         first_epoch: 0, or the number of epochs already done.
+        context: `tf.distribute.InputContext`, which worker this is. Several GPUs take turns at the batches, which
+            are divided among them.
     """
-    batch_size, steps, _ = epoch_plan(train, config)
-    clean_batches = (_stream_batches if isinstance(train, PatchStream) else _array_batches)(train, config, batch_size)
+    worker, workers, replicas = context.input_pipeline_id, context.num_input_pipelines, context.num_replicas_in_sync
+    batch_size, steps, _ = epoch_plan(train, config, workers)
+    clean_batches = (_stream_batches if isinstance(train, PatchStream) else _array_batches)(
+        train, config, batch_size, worker, workers
+    )
 
     def epoch_batches(epoch):
-        seed = _fold_in([tf.cast(config.seed, tf.int64), epoch], 0)
+        # 1 is taken by the order of the images.
+        seed = _fold_in([tf.cast(config.seed, tf.int64), epoch], worker + 1 if worker else 0)
         numbered = clean_batches(epoch).take(steps).enumerate()
         return numbered.map(lambda step, batch: (_fold_in(seed, step), batch))
 
@@ -42,19 +51,25 @@ def training_batches(train, config, first_epoch=0):
         return add_noise(clean, config.noise, config.noise_factor, seed, config.clip), clean
 
     dataset = tf.data.Dataset.range(first_epoch, config.epochs).flat_map(epoch_batches)
-    dataset = dataset.map(noisy_and_clean, num_parallel_calls=1).prefetch(4)
+    dataset = dataset.map(noisy_and_clean, num_parallel_calls=1)
+    if replicas > 1:
+        # Only of a dataset without end TensorFlow does not ask all workers, at every step, whether they have more.
+        dataset = dataset.rebatch(context.get_per_replica_batch_size(batch_size), drop_remainder=True).repeat()
+    dataset = dataset.prefetch(4)
     options = tf.data.Options()
     # On two cores an autotuned parallel map stalls now and then; one thread beside the training keeps up.
     options.autotune.enabled = False
     options.threading.private_threadpool_size = 1
-    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
     return dataset.with_options(options)
 
 
-def epoch_plan(train, config):
-    """Return `(batch_size, steps, steps_per_execution)` of every epoch on `train`."""
-    batch_size = min(config.batch_size, len(train))
-    return batch_size, *executions(len(train) // batch_size)
+def epoch_plan(train, config, workers=1):
+    """Return `(batch_size, steps, steps_per_execution)` of every epoch on `train`, the batch being all workers'."""
+    images = len(train)
+    if isinstance(train, PatchStream):  # its images, unlike an array's, are shared out once and for all
+        images = workers * min(len(train.share(worker, workers)) for worker in range(workers))
+    batch_size = min(config.batch_size, images)
+    return batch_size, *executions(images // max(1, batch_size))
 
 
 def executions(steps):
@@ -70,23 +85,25 @@ def executions(steps):
     return steps, max(d for d in range(1, MOST_STEPS_PER_EXECUTION + 1) if steps % d == 0)
 
 
-def _array_batches(train, config, batch_size):
+def _array_batches(train, config, batch_size, worker, workers):
     """Return a function from an epoch to its dataset of `(clean,)`: rows are shuffled, whole batches gathered."""
+    share = slice(batch_size * worker // workers, batch_size * (worker + 1) // workers)
     images, scale = tf.constant(train), 255.0 if train.dtype == np.uint8 else 1.0
     steps = len(train) // batch_size
 
     def epoch_batches(epoch):
         seed = _fold_in([tf.cast(config.seed, tf.int64), epoch], 1)
         rows = tf.random.experimental.stateless_shuffle(tf.range(len(train)), seed, alg="philox")
-        batches = tf.data.Dataset.from_tensor_slices(tf.reshape(rows[: steps * batch_size], (steps, batch_size)))
+        rows = tf.reshape(rows[: steps * batch_size], (steps, batch_size))[:, share]
+        batches = tf.data.Dataset.from_tensor_slices(rows)
         return batches.map(lambda rows: (tf.cast(tf.gather(images, rows), tf.float32) / scale,))
 
     return epoch_batches
 
 
-def _stream_batches(train, config, batch_size):
+def _stream_batches(train, config, batch_size, worker, workers):
     """Return a function from an epoch to its dataset of `(clean,)` or `(clean, noisy)` patches."""
-    size = train.patch_size
+    train, batch_size, size = train.share(worker, workers), batch_size // workers, train.patch_size
     batch = tf.TensorSpec((batch_size, size, size, config.channels), tf.float32)
 
     def epoch_batches(epoch):
@@ -97,6 +114,37 @@ def _stream_batches(train, config, batch_size):
         )
 
     return epoch_batches
+
+
+def validation_batches(noisy, clean, context=ALONE):
+    """Return the dataset of `(noisy, clean)` batches to validate on; of several devices each has the same number.
+
+    For several it has no end, see `validation_steps`.
+
+    Args:
+        noisy, clean: float32 arrays `(n, height, width, channels)`.
+        context: `tf.distribute.InputContext`, which worker this is.
+    """
+    replicas = context.num_replicas_in_sync
+    if replicas == 1:
+        return tf.data.Dataset.from_tensor_slices((noisy, clean)).batch(VALIDATION_BATCH)
+    # No batch may be empty, whose mean would be none: with fewer images than devices, each device takes all.
+    rows = np.arange(len(clean))
+    shares = np.array_split(rows, replicas) if len(rows) >= replicas else [rows] * replicas
+    count = validation_steps(len(clean), replicas)
+    local = replicas // context.num_input_pipelines
+    mine = shares[context.input_pipeline_id * local :][:local]
+    batches = [batch for batches in zip(*(np.array_split(share, count) for share in mine)) for batch in batches]
+    edges = np.array([(batch[0], batch[-1] + 1) for batch in batches])
+    edges = tf.data.Dataset.from_tensor_slices((edges[:, 0], edges[:, 1]))
+    noisy, clean = tf.constant(noisy), tf.constant(clean)
+    return edges.map(lambda start, end: (noisy[start:end], clean[start:end])).repeat()
+
+
+def validation_steps(images, replicas):
+    """Return in how many batches each of several devices takes its share; None for one, whose dataset ends."""
+    share = images if images < replicas else -(-images // replicas)
+    return None if replicas == 1 else -(-share // VALIDATION_BATCH)
 
 
 def _fold_in(seed, number):

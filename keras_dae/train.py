@@ -7,7 +7,7 @@ import signal
 import sys
 from pathlib import Path
 
-from keras_dae import errors
+from keras_dae import errors, workers
 from keras_dae.config import RECIPES, TrainConfig
 from keras_dae.data import NAMES, load_dataset
 from keras_dae.errors import UserError
@@ -18,6 +18,9 @@ from keras_dae.run_folder import begin, check_target, default_name, lacks_last_s
 
 def train_and_evaluate(config, output_dir=None, overwrite=False, tensorboard=None, export=False):
     """Train as `config` says, or go on with an interrupted training, and return the path of the run folder.
+
+    It uses all GPUs, and all the workers that TF_CONFIG names, see `keras_dae.workers`: of these the chief alone writes
+    the run; the others return None.
 
     The run grows in `<output_dir>.partial` and is renamed when all of it is there. Interrupted runs go on from
     the last whole epoch, with the result of an uninterrupted one.
@@ -32,6 +35,11 @@ def train_and_evaluate(config, output_dir=None, overwrite=False, tensorboard=Non
     Raises:
         UserError: unusable data, a folder that is taken or cannot be written, a training that learns nothing.
     """
+    worker, count = workers.place()
+    if count > 1:
+        workers.join()  # before anything else: whatever ends one of them now ends all
+    if worker:
+        return _help(config)
     if tensorboard and importlib.util.find_spec("tensorboard") is None:
         raise UserError("--tensorboard needs TensorBoard: pip install 'keras_dae[tensorboard]'")
     if output_dir is not None and not lacks_last_step(Path(output_dir), config):
@@ -45,6 +53,15 @@ def train_and_evaluate(config, output_dir=None, overwrite=False, tensorboard=Non
             _train(run, config, dataset, overwrite, tensorboard, export)
         remove_checkpoints(run)
     return run
+
+
+def _help(config):
+    """Train as a worker that is not the chief: it writes nothing."""
+    dataset = load_dataset(config)
+
+    from keras_dae.fit import fit
+
+    fit(config, dataset, None)
 
 
 def _train(run, config, dataset, overwrite, tensorboard, export):
@@ -86,7 +103,7 @@ def main(argv=None):
             run = train_and_evaluate(config, **settings)
         except KeyboardInterrupt:
             raise KeyboardInterrupt("finished epochs are kept; run the same command again to go on") from None
-        print(f"{run}: finished")
+        print(f"{run}: finished" if run else "finished; worker 0 has the run")
 
     return errors.run(command)
 

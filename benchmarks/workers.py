@@ -1,0 +1,77 @@
+"""Two workers against one process, one core each: `python -m benchmarks.workers`.
+
+Trainings as a user starts them, in turn; images a second of the last epoch, in which nothing is compiled any more.
+TensorFlow listens on all addresses; `unshare -rn sh -c 'ip link set lo up; python -m benchmarks.workers'` keeps the
+world out.
+"""
+
+import argparse
+import csv
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from keras_dae import errors
+
+IMAGES, EPOCHS, PORT = 12_000, 3, 20_000
+
+
+def images_per_second(count, batch_size, folder, images=IMAGES):
+    """Return images a second of a training's last epoch, with `count` processes of one core each.
+
+    Raises:
+        RuntimeError: one of them failed; with what it said.
+    """
+    cluster = {"worker": [f"127.0.0.1:{PORT + worker}" for worker in range(count)]}
+    tasks = [{"type": "worker", "index": worker} for worker in range(count)]
+    options = [*("--batch-size", batch_size), *("--limit", images), *("--epochs", EPOCHS), *("--output-dir", folder)]
+    command = [sys.executable, "-m", "keras_dae.train", "--no-export", *map(str, options)]
+    workers = [
+        subprocess.Popen(
+            ["taskset", "-c", str(core), *command],
+            env={**os.environ, "TF_CONFIG": json.dumps({"cluster": cluster, "task": task})},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for task, core in zip(tasks, sorted(os.sched_getaffinity(0)))
+    ]
+    try:
+        for worker in workers:
+            output = worker.communicate(timeout=300)[0]
+            if worker.returncode:
+                raise RuntimeError(output)
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.wait()
+    with open(Path(folder, "history.csv")) as file:
+        return float(list(csv.DictReader(file))[-1]["images_per_second"])
+
+
+def main(argv=None):
+    """Print medians over the rounds."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.workers", description=__doc__.splitlines()[0])
+    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[100, 256, 1024])
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args(argv)
+
+    def command():
+        for batch_size in options.batch_sizes:
+            rounds = []
+            for _ in range(options.rounds):
+                with tempfile.TemporaryDirectory() as folder:
+                    rounds.append([images_per_second(n, batch_size, Path(folder, f"run{n}")) for n in (1, 2)])
+            one, two = (statistics.median(figures) for figures in zip(*rounds))
+            ratio = statistics.median(two / one for one, two in rounds)
+            print(f"batch {batch_size}: {one:,.0f} images/s alone, {two:,.0f} by two workers: {ratio:.2f}×", flush=True)
+
+    return errors.run(command)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,88 @@
+"""Kill one of two workers at random moments, start both again until they end, and compare with an undisturbed run.
+
+`python tests/campaign_workers.py --kills 20` trains on drawn digits and reports.
+"""
+
+import argparse
+import random
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from cluster import ends, private_network, training
+from conftest import assert_same_run
+
+from keras_dae.digits import render_digits
+
+TRAINING = ["--no-export", "--epochs", 20, "--batch-size", 16, "--early-stopping", 20]
+LIMIT = 60  # seconds within which the other worker must end
+
+
+def campaign(network, folder, kills, seed=0):
+    """Kill a worker `kills` times in all, at moments that are uniform over an undisturbed training's time.
+
+    Args:
+        network: what `cluster.private_network` yields.
+        folder: where the runs are made, of `digits.npz` in it.
+        kills: how often SIGKILL is sent; what is unfinished then may finish.
+        seed: of the moments.
+
+    Returns:
+        `(finished, slowest)`: the number of runs that were finished, and the seconds after which a worker ended that
+        had been left alone.
+
+    Raises:
+        AssertionError: the other did not end in time with one line, or a run differs from the undisturbed one.
+    """
+    command = ["-m", "keras_dae.train", "--dataset", folder / "digits.npz", *TRAINING, "--output-dir"]
+    start = time.perf_counter()
+    with training(network, *[[*command, folder / "undisturbed"]] * 2) as workers:
+        for status, output in ends(workers, 300):
+            assert status == 0, output
+    seconds = time.perf_counter() - start
+
+    moments, killed, finished, slowest, unfinished = random.Random(seed), 0, 0, 0.0, False
+    while killed < kills or unfinished:
+        run = folder / f"run{finished}"
+        with training(network, *[[*command, run]] * 2) as workers:
+            last = killed >= kills
+            if not last:
+                time.sleep(moments.uniform(0, seconds))
+                victim = moments.randrange(2)
+                killed += workers[victim].poll() is None
+                workers[victim].kill()
+            start = time.perf_counter()
+            results = ends(workers, 300 if last else LIMIT)
+        for status, output in results:
+            # 0: the training was done, and nothing more to be had from the other.
+            assert status in (0, -9) or (status == 1 and "error: another worker has ended" in output), output
+            assert "Traceback" not in output, output
+        if any(status == 1 for status, _ in results):
+            slowest = max(slowest, time.perf_counter() - start)
+        unfinished = results[0][0] != 0
+        if not unfinished:
+            assert_same_run(folder / "undisturbed", run)
+            finished += 1
+    return finished, slowest
+
+
+def main(argv=None):
+    """Command line of `campaign`: reports what was survived."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args(argv)
+    digits = render_digits(80, seed=7)[0]
+    with tempfile.TemporaryDirectory() as folder, private_network() as network:
+        np.savez(Path(folder, "digits.npz"), x_train=digits, x_test=digits[:20])
+        finished, slowest = campaign(network, Path(folder), options.kills, options.seed)
+    print(
+        f"{options.kills} kills, {finished} runs finished, all bit-identical; a worker left alone ended within "
+        f"{slowest:.0f} s"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,72 @@
+"""Workers of one training as processes, in a network of their own: TensorFlow listens on all addresses."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def private_network():
+    """Yield the command that runs another in a new network, which has a loopback and nothing else.
+
+    Raises:
+        OSError: the system lets this user make none; with its reason.
+    """
+    holder = subprocess.Popen(
+        ["unshare", "--map-root-user", "--net", "sh", "-c", "ip link set lo up && echo up && exec sleep 3600"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        if (answer := holder.stdout.readline().strip()) != "up":
+            raise OSError(f"unshare gives no network: {answer}")
+        yield ["nsenter", "--target", str(holder.pid), "--user", "--net", "--preserve-credentials"]
+    finally:
+        holder.kill()
+        holder.communicate()
+
+
+def tf_config(worker, workers=2):
+    """Return the TF_CONFIG of one of some workers on this machine."""
+    addresses = [f"127.0.0.1:{20_000 + number}" for number in range(workers)]
+    return json.dumps({"cluster": {"worker": addresses}, "task": {"type": "worker", "index": worker}})
+
+
+def start(network, worker, *arguments):
+    """Return the process of a worker, `python arguments`, which writes stdout and stderr together."""
+    return subprocess.Popen(
+        [*network, sys.executable, *map(str, arguments)],
+        env={
+            **os.environ,
+            "PYTHONPATH": str(Path(__file__).parent.parent),
+            "TF_CONFIG": tf_config(worker),
+            "TF_CPP_MIN_LOG_LEVEL": "3",
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+@contextmanager
+def training(network, *commands):
+    """Start worker 0, 1, … with these commands; yield the processes, none of which outlives the block."""
+    workers = [start(network, worker, *command) for worker, command in enumerate(commands)]
+    try:
+        yield workers
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.communicate()
+
+
+def ends(workers, seconds):
+    """Return `[(status, output)]` of workers that all must end within so many seconds."""
+    end = time.monotonic() + seconds
+    outputs = [worker.communicate(timeout=max(0, end - time.monotonic()))[0] for worker in workers]
+    return [(worker.returncode, output) for worker, output in zip(workers, outputs)]

@@ -1,0 +1,59 @@
+"""A training with SGD, whose sums show whether all images count the same: `python sgd_training.py NPZ FOLDER`.
+
+Writes the weights with which each worker ends as `worker<n>.npz`. TF_CONFIG says which workers there are; `--devices`
+takes one processor for several devices instead.
+"""
+
+import argparse
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_dae import fit as fit_module
+from keras_dae import workers
+from keras_dae.checkpoint import EarlyStopping
+from keras_dae.config import TrainConfig
+from keras_dae.data import load_dataset
+
+
+def config(npz):
+    """Return the training's config: 3 validation images, so that two workers get different numbers of them."""
+    return TrainConfig(dataset=str(npz), epochs=2, batch_size=16, initialization="he", validation_split=0.04)
+
+
+def sgd(learning_rate, beta_1, beta_2):
+    """Return SGD in place of Adam, which would make 1e-9 a whole step."""
+    return keras.optimizers.SGD(0.5)
+
+
+class Weights(EarlyStopping):
+    """Leaves the weights at the end of the training in `Weights.file`."""
+
+    def on_train_end(self, logs=None):
+        np.savez(Weights.file, *self.model.get_weights())
+
+
+def main():
+    """Train once."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("npz")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--devices", type=int, default=1)
+    options = parser.parse_args()
+    if options.devices > 1:
+        processor = tf.config.list_physical_devices("CPU")[0]
+        tf.config.set_logical_device_configuration(
+            processor, [tf.config.LogicalDeviceConfiguration()] * options.devices
+        )
+        workers.gpus = lambda: [f"CPU:{number}" for number in range(options.devices)]
+    worker, _ = workers.place()
+    fit_module.keras.optimizers.Adam, fit_module.EarlyStopping = sgd, Weights
+    Weights.file = options.folder / f"worker{worker}.npz"
+    checkpoint = None if worker else options.folder / "checkpoint"
+    fit_module.fit(config(options.npz), load_dataset(config(options.npz)), checkpoint)
+
+
+if __name__ == "__main__":
+    main()

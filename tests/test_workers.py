@@ -1,0 +1,240 @@
+"""Several devices in one process, several workers, and one of these killed."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sgd_training
+from cluster import ends, private_network, tf_config, training
+from conftest import assert_same_run, assert_user_error
+from test_train import FILES
+
+from keras_dae import workers
+from keras_dae.data import load_dataset
+from keras_dae.errors import UserError
+from keras_dae.patches import PatchStream
+
+SGD = Path(sgd_training.__file__)
+
+
+@pytest.fixture(scope="module")
+def network():
+    """The command before another that gives it a network of its own."""
+    try:
+        with private_network() as command:
+            yield command
+    except OSError as error:
+        pytest.skip(str(error))
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ("", (0, 1)),
+        ("{}", (0, 1)),
+        (tf_config(0, workers=1), (0, 1)),
+        (tf_config(1, workers=3), (1, 3)),
+        ('{"cluster": {"chief": ["a:1"], "worker": ["b:1", "c:1"]}, "task": {"type": "worker", "index": 0}}', (1, 3)),
+    ],
+)
+def test_place(config, expected, monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", config)
+    assert workers.place() == expected
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        *("{", "[]", '"a:1"', '{"cluster": []}', '{"cluster": {"worker": 3}}'),
+        '{"cluster": {"worker": ["a:1", "b:1"]}}',
+        '{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 2}}',
+        '{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "ps", "index": 0}}',
+        '{"cluster": {"worker": ["a:1", "b"]}, "task": {"type": "worker", "index": 0}}',
+        '{"cluster": {"worker": ["a:1", "a:1"]}, "task": {"type": "worker", "index": 0}}',
+        '{"cluster": {"worker": ["a:1", 1]}, "task": {"type": "worker", "index": 0}}',
+        '{"cluster": {"worker": ["a:1"], "ps": ["b:1"]}, "task": {"type": "worker", "index": 0}}',
+    ],
+)
+def test_malformed_tf_config(config, monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", config)
+    with pytest.raises(UserError, match="expected TF_CONFIG to be like"):
+        workers.place()
+
+
+def contexts(count):
+    import tensorflow as tf
+
+    return [tf.distribute.InputContext(count, worker, count) for worker in range(count)]
+
+
+def test_workers_share_each_batch(digits):
+    from keras_dae.config import TrainConfig
+    from keras_dae.pipeline import ALONE, training_batches
+
+    config = TrainConfig(batch_size=8, epochs=1)
+    train = digits[..., None]
+    alone, first, second = (training_batches(train, config, 0, one).take(10) for one in (ALONE, *contexts(2)))
+    for (_, whole), *shares in zip(alone, first, second):
+        assert np.array_equal(whole, np.concatenate([clean for _, clean in shares]))
+        noise = [noisy - clean for noisy, clean in shares]
+        assert np.mean(noise[0] != noise[1]) > 0.3
+
+
+def test_workers_share_the_files():
+    from keras_dae.config import TrainConfig
+    from keras_dae.pipeline import epoch_plan, training_batches
+
+    images = [np.full((20, 20, 1), 2 * number, np.uint8) for number in range(51)]
+    stream = PatchStream(lambda index: (images[index],), (1,) * 51, 20)
+    config = TrainConfig(batch_size=10, epochs=1)
+    assert epoch_plan(stream, config, 2)[:2] == (10, 5)
+    for worker, context in enumerate(contexts(2)):
+        batches = training_batches(stream, config, 0, context).take(5)
+        seen = np.concatenate([np.rint(clean * 255)[:, 0, 0, 0] for _, clean in batches])
+        assert len(set(seen)) == 25
+        assert set(seen % 4) == {2 * worker}
+
+
+@pytest.mark.parametrize(("images", "replicas"), [(600, 2), (5, 2), (1030, 4), (1, 3)])
+def test_devices_share_the_validation_images(images, replicas):
+    from keras_dae.pipeline import validation_batches, validation_steps
+
+    steps = validation_steps(images, replicas)
+    clean = np.arange(images, dtype=np.float32).reshape(-1, 1, 1, 1)
+    shares = [
+        [len(batch) for batch, _ in validation_batches(clean, clean, one).take(steps)] for one in contexts(replicas)
+    ]
+    assert len({len(share) for share in shares}) == 1
+    assert 1 <= min(map(min, shares)) <= max(map(max, shares)) <= 256
+    assert sum(map(sum, shares)) == (images if images >= replicas else images * replicas)
+
+
+@pytest.mark.parametrize("batch", [0, 1, 5])
+def test_a_batch_that_cannot_be_shared_evenly(batch):
+    class Two:
+        num_replicas_in_sync = 2
+
+    with pytest.raises(UserError, match="2 devices can share evenly"):
+        workers.check_batch(Two, batch)
+    workers.check_batch(Two, 6)
+
+
+def trained_alone(config, batches, monkeypatch):
+    """Return the weights after SGD on `batches` by one process; and the history."""
+    import keras
+
+    from keras_dae import fit as fit_module
+    from keras_dae.pipeline import epoch_plan, evaluation_images, validation_batches
+
+    monkeypatch.setattr(fit_module.keras.optimizers, "Adam", sgd_training.sgd)
+    keras.utils.set_random_seed(config.seed)
+    dataset = load_dataset(config)
+    noisy, clean = evaluation_images(dataset.validation, config)
+    _, steps, _ = epoch_plan(dataset.train, config)
+    model = fit_module.compiled_model(config, clean.mean(), steps, 1)
+    validation = validation_batches(noisy, clean)
+    history = model.fit(batches, steps_per_epoch=steps, epochs=config.epochs, validation_data=validation, verbose=0)
+    return model.get_weights(), history.history
+
+
+def as_one(config, count):
+    """Return all workers' batches, put together."""
+    import tensorflow as tf
+
+    from keras_dae.pipeline import training_batches
+
+    train = load_dataset(config).train
+    shares = (training_batches(train, config, 0, context) for context in contexts(count))
+    return tf.data.Dataset.zip(tuple(shares)).map(
+        lambda *shares: tuple(tf.concat(images, axis=0) for images in zip(*shares))
+    )
+
+
+def losses(folder):
+    """Return training and validation losses in the newest checkpoint."""
+    rows = sorted(folder.glob("checkpoint/epoch-*"))[-1].joinpath("history.csv").read_text().splitlines()[1:]
+    return np.array([[float(value) for value in row.split(",")[1:3]] for row in rows])
+
+
+def check_same_training(folder, count, config, monkeypatch):
+    """Check that workers, or devices, did what one process does on the same batches."""
+    from keras_dae.pipeline import training_batches
+
+    batches = as_one(config, 2) if count > 1 else training_batches(load_dataset(config).train, config)
+    expected, history = trained_alone(config, batches, monkeypatch)
+    for worker in range(count):
+        with np.load(folder / f"worker{worker}.npz") as got:
+            for name, weight in zip(got.files, expected, strict=True):
+                np.testing.assert_allclose(got[name], weight, atol=1e-6)
+    np.testing.assert_allclose(losses(folder), np.transpose([history["loss"], history["val_loss"]]), atol=1e-6)
+
+
+def test_two_devices_do_what_one_does(digits_npz, tmp_path, monkeypatch):
+    command = [sys.executable, SGD, digits_npz, tmp_path, "--devices", "2"]
+    environment = {**os.environ, "PYTHONPATH": str(SGD.parent.parent)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    check_same_training(tmp_path, 1, sgd_training.config(digits_npz), monkeypatch)
+
+
+def test_two_workers_do_what_one_process_does(network, digits_npz, tmp_path, monkeypatch):
+    with training(network, *[[SGD, digits_npz, tmp_path]] * 2) as processes:
+        for status, output in ends(processes, 100):
+            assert status == 0, output
+    check_same_training(tmp_path, 2, sgd_training.config(digits_npz), monkeypatch)
+    with np.load(tmp_path / "worker0.npz") as first, np.load(tmp_path / "worker1.npz") as second:
+        assert all(np.array_equal(first[name], second[name]) for name in first.files)
+
+
+def test_one_killed_ends_all_and_all_go_on(network, digits_npz, tmp_path):
+    options = ["-m", "keras_dae.train", "--dataset", digits_npz, "--no-export", "--epochs", 12, "--batch-size", 16]
+    commands = {run: [[*options, "--output-dir", tmp_path / run]] * 2 for run in ("whole", "killed")}
+    with training(network, *commands["whole"]) as processes:
+        (chief, _), (other, output) = ends(processes, 100)
+    assert (chief, other) == (0, 0), output
+    assert {path.name for path in (tmp_path / "whole").iterdir()} == FILES
+    assert {path.name for path in tmp_path.iterdir()} == {"whole", ".whole.lock"}
+
+    with training(network, *commands["killed"]) as processes:
+        until(lambda: list(tmp_path.glob("killed.partial/checkpoint/epoch-*")))
+        processes[1].kill()
+        ((status, output),) = ends(processes[:1], 60)
+    assert status == 1
+    assert "error: another worker has ended" in output
+    assert "Traceback" not in output
+    assert not (tmp_path / "killed").exists()
+
+    with training(network, *commands["killed"]) as processes:
+        (chief, output), (other, _) = ends(processes, 100)
+    assert (chief, other) == (0, 0), output
+    assert "going on after epoch" in output
+    assert_same_run(tmp_path / "whole", tmp_path / "killed")
+
+
+def until(condition, seconds=60):
+    """Wait until a condition holds."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_workers_with_other_options(network, digits_npz, tmp_path):
+    options = ["-m", "keras_dae.train", "--dataset", digits_npz, "--no-export", "--output-dir", tmp_path / "run"]
+    with training(network, [*options, "--epochs", 3], [*options, "--epochs", 4]) as processes:
+        (_, first), (status, second) = ends(processes, 60)
+    assert_user_error(status, second, "epochs 4 here", "epochs 3 on worker 0")
+    assert_user_error(2, first, "epochs 3 here", "epochs 4 on worker 1")
+
+
+def test_a_worker_that_does_not_come(network, digits_npz, tmp_path):
+    program = "from keras_dae import train, workers; workers.PATIENCE = 3; raise SystemExit(train.main())"
+    with training(network, ["-c", program]) as processes:
+        ((status, output),) = ends(processes, 60)
+    assert status == 1
+    assert "worker 0 of 2: waiting for the others, for at most 3 seconds" in output
+    assert "Traceback" not in output
