@@ -143,7 +143,7 @@ def run_parts(parts, processes, model, source, target, column):
             batch_size=None,
             batch_format="pyarrow",
             fn_constructor_args=(ray.put(model), source, target, column),
-            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=workers, initial_size=workers),
+            compute=ray.data.ActorPoolStrategy(size=workers),  # with a range, Ray ends workers that have short tasks
             num_cpus=1,
             max_task_retries=RETRIES,
         )

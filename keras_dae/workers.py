@@ -77,7 +77,8 @@ def join():
 
     use_cores_apart()
     worker, count = place()
-    print(f"worker {worker} of {count}: waiting for the others, for at most {PATIENCE} seconds", flush=True)
+    # The last word, should they not come.
+    print(f"worker {worker} of {count}: ends here unless all others start within {PATIENCE} seconds", flush=True)
     # TensorFlow would wait for an hour, and meanwhile neither signals nor other threads reach Python.
     signals = (signal.SIGINT, signal.SIGTERM)
     handlers = [signal.signal(number, signal.SIG_DFL) for number in signals]

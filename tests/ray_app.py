@@ -47,7 +47,15 @@ CLIENTS = 8
 def server():
     """The process of the app, with two replicas."""
     command = [sys.executable, "-m", "export.serving.ray_app", RUN, "--replicas", "2", "2"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # A shell that starts the tests in the background has its children ignore SIGINT.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    try:
         assert process.stdout.readline().startswith(MODEL)
         yield process
         started = family(process.pid)
@@ -55,6 +63,9 @@ def server():
         assert process.wait(30) == 130
         time.sleep(1)
         assert not set(started) & set(family(1)), "processes were left behind"
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def family(ancestor):

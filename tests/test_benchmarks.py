@@ -81,3 +81,35 @@ def test_multiply_adds_are_the_networks():
     # Each tap of a kernel meets each pixel of the smaller side of its layer once.
     pixels = [14 * 14, 7 * 7, 3 * 3, 3 * 3, 7 * 7, 14 * 14]
     assert sum(int(layer.kernel.shape.num_elements()) * size for layer, size in zip(layers, pixels)) == MULTIPLY_ADDS
+
+
+class TestScaling:
+    """The simulation of a cluster, on jobs that can be worked out by hand."""
+
+    @pytest.fixture
+    def simulate(self):
+        pytest.importorskip("ray")
+        from benchmarks.scaling import Costs, simulate
+
+        costs = Costs(start=2, actor=3, dispatch=0.001, task=0.01, image=0.0001, image_bytes=1000, listed=100)
+        return lambda workers, **changed: simulate(costs._replace(**changed), 100_000, 100, 100, workers)
+
+    def test_cores(self, simulate):
+        one, four, many = (simulate(workers).seconds for workers in (1, 4, 1000))
+        assert one == pytest.approx(2 + 1 + 3 + 100 * 0.11)  # Ray, listing, the actor; then a task after another
+        assert four == pytest.approx(2 + 1 + 3 + 25 * 0.11)
+        assert many == pytest.approx(2 + 1 + 3 + 0.11)
+
+    @pytest.mark.parametrize(
+        ("changed", "name", "seconds"),
+        [
+            ({"dispatch": 1}, "driver", 2 + 1 + 100 + 0.11),
+            ({"listed": 1}, "listing", 2 + 100 + 3 + 0.11),
+            ({"store_bytes": 1e6}, "store", 2 + 1 + 3 + 100),
+            ({"store_files": 1}, "store", 2 + 1 + 3 + 100),
+        ],
+    )
+    def test_bottleneck(self, simulate, changed, name, seconds):
+        outcome = simulate(1000, **changed)
+        assert outcome.seconds == pytest.approx(seconds)
+        assert max(outcome.busy, key=outcome.busy.get) == name

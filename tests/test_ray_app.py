@@ -34,6 +34,7 @@ def test_the_app():
         "-m",
         "pytest",
         "-q",
+        "-n0",
         "-p",
         "no:cacheprovider",
         "--durations=8",

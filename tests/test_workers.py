@@ -236,5 +236,5 @@ def test_a_worker_that_does_not_come(network, digits_npz, tmp_path):
     with training(network, ["-c", program]) as processes:
         ((status, output),) = ends(processes, 60)
     assert status == 1
-    assert "worker 0 of 2: waiting for the others, for at most 3 seconds" in output
+    assert "worker 0 of 2: ends here unless all others start within 3 seconds" in output
     assert "Traceback" not in output
