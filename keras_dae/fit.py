@@ -52,6 +52,7 @@ def fit(config, dataset, checkpoint_dir, tensorboard=None):
     batch_size, steps, steps_per_execution = epoch_plan(dataset.train, config, count)
     workers.check_batch(strategy, batch_size)
     model = compiled_model(config, clean.mean(), steps, steps_per_execution, strategy)
+    steps_at_once = getattr(model, "steps", 1)
     checkpoint = Checkpoint(checkpoint_dir, keep_best=config.early_stopping is not None)
     checkpoint.restore(model)
     done = workers.go_on_with_chief(strategy, model, checkpoint)
@@ -60,7 +61,7 @@ def fit(config, dataset, checkpoint_dir, tensorboard=None):
     early_stopping = EarlyStopping(config.early_stopping or config.epochs, checkpoint)
     if done < config.epochs and not early_stopping.is_over():
         callbacks = [
-            Throughput(batch_size),
+            Throughput(batch_size * steps_at_once),
             StopIfUseless(noisy[:WATCHED], clean[:WATCHED]),
             checkpoint,
             early_stopping,
@@ -76,7 +77,7 @@ def fit(config, dataset, checkpoint_dir, tensorboard=None):
                     training,
                     initial_epoch=done,
                     epochs=config.epochs,
-                    steps_per_epoch=steps,
+                    steps_per_epoch=steps // steps_at_once,
                     validation_data=validation,
                     validation_steps=validation_steps(len(clean), strategy.num_replicas_in_sync),
                     callbacks=callbacks,
@@ -131,13 +132,14 @@ def compiled_model(config, mean, steps, steps_per_execution, strategy=None):
     with strategy.scope():
         network = build_autoencoder((None, None, config.channels), config.initialization, config.seed, mean)
     # Outside the scope: within, Keras would build it from the batches of all, and fail.
-    model = (Distributed if replicas > 1 else InParts)(network, parts_of(config.batch_size // replicas))
+    parts = parts_of(config.batch_size // replicas)
+    model = Distributed(network, parts, steps_per_execution) if replicas > 1 else InParts(network, parts)
     with strategy.scope():
         model.compile(
             optimizer=keras.optimizers.Adam(learning_rate(config, steps), config.beta_1, config.beta_2),
             loss="mse",
             metrics=[psnr],
-            steps_per_execution=steps_per_execution if replicas == 1 else 1,  # of several, no strategy can
+            steps_per_execution=steps_per_execution if replicas == 1 else 1,  # `Distributed` does it itself
             jit_compile=False,  # on a CPU twice slower; no strategy can
         )
         if replicas > 1:  # their variables cannot be made in the middle of a step

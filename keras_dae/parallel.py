@@ -57,21 +57,30 @@ class Distributed(InParts):
     """The same on several devices: each step's logs are the worker's own, the epoch's are of all.
 
     Keras would average the logs of all workers at every step (in a way that fails), which takes longer than to
-    exchange the gradients.
+    exchange the gradients. Nor can it do several steps at once on several devices; here, what Keras takes for a step
+    to train is `steps` of them, between which no Python runs: that is half of the time.
     """
 
+    def __init__(self, network, parts, steps):
+        super().__init__(network, parts)
+        self.steps = steps
+
     def make_train_function(self, force=False):
-        self.train_function = self._distributed(self.train_step)
+        if self.train_function is None or force:
+            self.train_function = self._distributed(self.train_step, self.steps)
 
     def make_test_function(self, force=False):
-        self.test_function = self._distributed(self.test_step)
+        if self.test_function is None or force:
+            self.test_function = self._distributed(self.test_step, 1)
 
-    def _distributed(self, step):
+    def _distributed(self, step, count):
         strategy = self.distribute_strategy
 
         @tf.function
-        def one_step(iterator):
+        def steps(iterator):
+            for _ in tf.range(count - 1):
+                strategy.run(step, args=(next(iterator),))
             logs = strategy.run(step, args=(next(iterator),))
             return {name: strategy.experimental_local_results(value)[0] for name, value in logs.items()}
 
-        return one_step
+        return steps
