@@ -191,7 +191,7 @@ def test_two_workers_do_what_one_process_does(network, digits_npz, tmp_path, mon
 
 
 def test_one_killed_ends_all_and_all_go_on(network, digits_npz, tmp_path):
-    options = ["-m", "keras_dae.train", "--dataset", digits_npz, "--no-export", "--epochs", 12, "--batch-size", 16]
+    options = ["-m", "keras_dae.train", "--dataset", digits_npz, "--no-export", "--epochs", 6, "--batch-size", 16]
     commands = {run: [[*options, "--output-dir", tmp_path / run]] * 2 for run in ("whole", "killed")}
     with training(network, *commands["whole"]) as processes:
         (chief, _), (other, output) = ends(processes, 100)
