@@ -32,6 +32,7 @@ from keras_dae.processes import cores, map_in_processes
 from keras_dae.ray_cluster import cluster
 
 DIFFERENT = 10_000  # images; the shards repeat them
+TASKS = 400  # of one image, to see what a task costs
 
 
 def main(argv=None):
@@ -161,18 +162,16 @@ def listing(folder, images):
     return {"listed_files_per_second": len(found) / (time.perf_counter() - start)}
 
 
-def tasks(folder, model, count=400):
-    """Return the seconds that an actor with its model takes, and a task of one small image."""
-    files = sorted(folder.iterdir())[:count]
-    content = model_file(model).read_bytes()
-    seconds = []
-    with tempfile.TemporaryDirectory() as output:
-        for several in (files[:1], files):
+def tasks(folder, model, workers=1):
+    """Return the seconds until actors with their model have done an image each, and those a task of one image takes."""
+    files, content, seconds = sorted(folder.iterdir())[:TASKS], model_file(model).read_bytes(), []
+    for several in (files[:workers], files):
+        with tempfile.TemporaryDirectory() as output:
             parts = [[Work(file, Path(output, file.name))] for file in several]
             start = time.perf_counter()
-            run_parts(parts, 1, content, LocalFileSystem(), LocalFileSystem(), None)
+            run_parts(parts, workers, content, LocalFileSystem(), LocalFileSystem(), None)
             seconds.append(time.perf_counter() - start)
-    return {"actor_seconds": seconds[0], "task_seconds": (seconds[1] - seconds[0]) / (len(files) - 1)}
+    return {"actor_seconds": seconds[0], "task_seconds": (seconds[1] - seconds[0]) / (len(files) - workers)}
 
 
 if __name__ == "__main__":

@@ -16,18 +16,12 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from pyarrow.fs import LocalFileSystem
-
-from benchmarks.ray_speed import DIFFERENT, denoise_on_ray_quietly, listing, noisy_pngs, one_core, write_shards
+from benchmarks.ray_speed import DIFFERENT, denoise_on_ray_quietly, listing, noisy_pngs, one_core, tasks, write_shards
 from benchmarks.summary import number, rows
-from keras_dae.denoise import model_file
 from keras_dae.denoise_contents import BATCH_FILES
-from keras_dae.denoise_files import Work
-from keras_dae.denoise_ray import run_parts
 from keras_dae.files import whole_file, write_json
 from keras_dae.ray_cluster import cluster
 
-TASKS = 400  # of one image, to see what a task costs
 CHECKED_IMAGES, CHECKED = 50_000, [(1, 10), (1, 200), (2, 10), (2, 200)]  # workers and shards of the runs that check
 PLANNED = (10_000_000, 1_000_000_000)  # images
 CORES = (2, 16, 64, 256, 1024)
@@ -113,26 +107,6 @@ def on_store(costs, workers):
     )
 
 
-def tasks(folder, model):
-    """Return the seconds until an actor with its model has done one image, and those a task of one image takes.
-
-    One worker does nothing but such tasks, then two: what two are not faster at is the driver's.
-    """
-    files, content, figures = sorted(folder.iterdir())[:TASKS], model_file(model).read_bytes(), {}
-    for workers in (1, 2):
-        seconds = []
-        for several in (files[:workers], files):
-            with tempfile.TemporaryDirectory() as output:
-                parts = [[Work(file, Path(output, file.name))] for file in several]
-                start = time.perf_counter()
-                run_parts(parts, workers, content, LocalFileSystem(), LocalFileSystem(), None)
-                seconds.append(time.perf_counter() - start)
-        figures[f"task_seconds_of_{workers}_worker{'s' * (workers > 1)}"] = (seconds[1] - seconds[0]) / (
-            TASKS - workers
-        )
-    return {"actor_seconds": seconds[0], **figures}
-
-
 def check(folder, images, model, rounds):
     """Return a list of `{workers, shards, seconds}`: measured runs, of which each is the median of `rounds`."""
     for shards in {shards for _, shards in CHECKED}:
@@ -189,7 +163,11 @@ def measure(model, rounds):
         start = time.perf_counter()
         with cluster(address=None, processes=None):
             figures["ray_init_seconds"] = time.perf_counter() - start
-            figures |= tasks(folder / "files", model)
+            # What two workers are not faster at than one is the driver's.
+            one, two = (tasks(folder / "files", model, workers) for workers in (1, 2))
+            figures["actor_seconds"] = one["actor_seconds"]
+            figures["task_seconds_of_1_worker"] = one["task_seconds"]
+            figures["task_seconds_of_2_workers"] = two["task_seconds"]
             return figures | {"checked": check(folder, images, model, rounds)}
 
 
