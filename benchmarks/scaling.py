@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from benchmarks.ray_speed import DIFFERENT, denoise_on_ray_quietly, listing, noisy_pngs, one_core, tasks, write_shards
 from benchmarks.summary import number, rows
-from keras_dae.denoise_contents import BATCH_FILES
+from keras_dae.denoise_ray import BYTES, FILES, PARTS
 from keras_dae.files import whole_file, write_json
 from keras_dae.ray_cluster import cluster
 
@@ -80,18 +80,29 @@ def simulate(costs, images, files, tasks, workers):
     return Outcome(seconds, {name: spent / seconds for name, spent in busy.items()})
 
 
+def parts_of(images, files, workers, bytes_an_image):
+    """Return in how many parts `keras_dae.denoise_ray` hands out a job; they are the simulation's tasks."""
+    bytes_of_all = images * bytes_an_image
+    most_files, most_bytes = (
+        min(max(least, amount / (PARTS * workers)), most)
+        for amount, (least, most) in ((files, FILES), (bytes_of_all, BYTES))
+    )
+    return math.ceil(files / max(1, min(most_files, most_bytes * files // bytes_of_all)))
+
+
 def measured_costs(figures):
     """Return the `Costs` that were measured: files on a disk of this machine, which gives all that is asked for.
 
     What an image takes is from the first of the runs that check; the others are predicted.
     """
-    first, task = figures["checked"][0], figures["task_seconds_of_1_worker"]
+    first, task = figures["checked"][0], figures["task_seconds"]
+    parts = parts_of(CHECKED_IMAGES, first["shards"], first["workers"], figures["bytes_in"])
     return Costs(
         start=figures["ray_init_seconds"],
         actor=figures["actor_seconds"],
-        dispatch=figures["task_seconds_of_2_workers"],
+        dispatch=figures["driver_seconds"],
         task=task,
-        image=(first["seconds"] - figures["actor_seconds"] - first["shards"] * task) / CHECKED_IMAGES,
+        image=(first["seconds"] - figures["actor_seconds"] - parts * task) / CHECKED_IMAGES,
         image_bytes=figures["bytes_in"] + figures["bytes_out"],
         listed=figures["listed_files_per_second"],
     )
@@ -129,18 +140,20 @@ def report(figures):
     costs = measured_costs(figures)
     checked = []
     for case in figures["checked"]:
-        simulated = simulate(
-            costs._replace(start=0), CHECKED_IMAGES, case["shards"], case["shards"], case["workers"]
-        ).seconds
+        workers, shards = case["workers"], case["shards"]
+        parts = parts_of(CHECKED_IMAGES, shards, workers, figures["bytes_in"])
+        simulated = simulate(costs._replace(start=0), CHECKED_IMAGES, shards, parts, workers).seconds
         checked.append([
-            str(case["workers"]), str(case["shards"]), number(case["seconds"]), number(simulated),
+            str(workers), str(shards), str(parts), number(case["seconds"]), number(simulated),
             f"{simulated / case['seconds']:.2f}",
         ])  # fmt: skip
     planned = []
     for images in PLANNED:
-        for form, a_file, a_task in (("PNG", 1, BATCH_FILES), ("Parquet", SHARD_IMAGES, SHARD_IMAGES)):
+        for form, a_file in (("PNG", 1), ("Parquet", SHARD_IMAGES)):
             for workers in CORES:
-                outcome = simulate(on_store(costs, workers), images, images // a_file, images // a_task, workers)
+                files = images // a_file
+                parts = parts_of(images, files, workers, figures["bytes_in"])
+                outcome = simulate(on_store(costs, workers), images, files, parts, workers)
                 name, share = max(outcome.busy.items(), key=lambda item: item[1])
                 planned.append([
                     f"{images:,}", form, f"{workers:,}", number(outcome.seconds / 3600),
@@ -149,7 +162,7 @@ def report(figures):
     measured = [[name.replace("_", " "), number(value)] for name, value in figures.items() if name != "checked"]
     return "\n\n".join([
         rows(["measured on one machine", ""], measured),
-        rows(["workers", "shards", "seconds", "simulated", "ratio"], checked),
+        rows(["workers", "files", "parts", "seconds", "simulated", "ratio"], checked),
         rows(["images", "as", "cores", "hours", "images/s", "busiest"], planned),
     ]) + "\n"  # fmt: skip
 
@@ -163,11 +176,7 @@ def measure(model, rounds):
         start = time.perf_counter()
         with cluster(address=None, processes=None):
             figures["ray_init_seconds"] = time.perf_counter() - start
-            # What two workers are not faster at than one is the driver's.
-            one, two = (tasks(folder / "files", model, workers) for workers in (1, 2))
-            figures["actor_seconds"] = one["actor_seconds"]
-            figures["task_seconds_of_1_worker"] = one["task_seconds"]
-            figures["task_seconds_of_2_workers"] = two["task_seconds"]
+            figures |= tasks(folder / "files", model)
             return figures | {"checked": check(folder, images, model, rounds)}
 
 

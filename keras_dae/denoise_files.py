@@ -62,11 +62,9 @@ def denoise_files(inputs, model, output_dir, overwrite=False, processes=None):
     with tqdm(desc="denoising", total=len(missing), unit=" images", disable=None) as bar:
         results = ((part, denoise_part(denoiser, part)) for part in parts)
         if processes > 1:
-            results = map_in_processes(_denoiser_of_parts, (str(model),), parts, processes)
-        for part, result in results:
-            if result is None:
-                result = [(work.source, "the process that had it died; was memory short?") for work in part]
-            failed += result
+            results = _denoise_in_processes(model, parts, processes)
+        for part, errors in results:
+            failed += errors
             bar.update(len(part))
     done, kept = len(missing) - len(failed), len(files) - len(missing)
     report(done, kept, failed, time.perf_counter() - start)
@@ -81,6 +79,21 @@ def report(done, kept, failed, seconds):
     print(f"{done} denoised in {seconds:.1f} s{rate}, {kept} kept, {len(failed)} failed", file=sys.stderr)
     for name, error in sorted(failed):
         print(f"{printable(name)}: {error}", file=sys.stderr)
+
+
+def _denoise_in_processes(model, parts, processes):
+    """Yield `(part, what denoise_part returns)`. A part whose process died is tried again file by file."""
+    lost = []
+    for part, errors in map_in_processes(_denoiser_of_parts, (str(model),), parts, processes):
+        if errors is None and len(part) > 1:
+            lost += [[work] for work in part]
+        else:
+            yield (
+                part,
+                [(part[0].source, "the process that had it died; was memory short?")] if errors is None else errors,
+            )
+    if lost:
+        yield from _denoise_in_processes(model, lost, processes)
 
 
 def _denoiser_of_parts(model):

@@ -8,7 +8,6 @@ checkpoints keep a second account of that, and need output files with names of R
 
 import csv
 import io
-import math
 import os
 import time
 import warnings
@@ -28,8 +27,11 @@ from keras_dae.ray_cluster import cluster
 from keras_dae.ray_worker import Worker
 
 FORMATS = (*SUFFIXES, shards.SUFFIX)
-PART_FILES, PART_BYTES = 1024, 2**23  # what an actor takes at a time; larger files go alone, and Parquet files
-RETRIES = 3  # of a part whose worker died; then it is taken to be the part's own fault
+PARTS = 8  # for each worker, if there is work enough, so that all end at about the same time
+# What a part has at least, if there is so much, and at most: Ray Data looks every 0.1 s for workers that are done.
+FILES, BYTES = (256, 4096), (2**20, 2**23)
+RETRIES = 3  # of a part whose worker died; then it is taken to be the fault of something in it
+PIECES = 64  # into which such a part is cut, until it is a single file
 TABLE = "failed.csv"
 
 
@@ -61,20 +63,15 @@ def denoise_on_ray(inputs, model, output_dir, overwrite=False, processes=None, a
     source, sizes, files = plan(inputs, root)
     _check_column(source, files, column)
     missing = files if overwrite else _missing(target, root, files)
-    sizes |= {path: math.inf for path in sizes if shards.is_shard(path)}  # these go alone
-    parts = split(missing, lambda work: sizes[work.source], PART_FILES, PART_BYTES)
-    seconds, results = 0, {}
-    if parts:
+    seconds, denoised, failed = 0, 0, []
+    if missing:
         with cluster(address, processes):
             start = time.perf_counter()
-            results = run_parts(parts, processes, file.read_bytes(), source, target, column)
+            workers = processes or max(1, int(ray.cluster_resources().get("CPU", 1)))
+            parts = _parts(missing, sizes, workers)
+            denoised, failed = run_parts(parts, workers, file.read_bytes(), source, target, column)
             seconds = time.perf_counter() - start
-    failed = [failure for result in results.values() for failure in result["failed"]]
-    for index, part in enumerate(parts):
-        if index not in results:
-            error = f"the worker that had it died {RETRIES + 1} times; was memory short?"
-            failed += [{"file": printable(work.source), "row": None, "error": error} for work in part]
-    denoised, kept = sum(result["denoised"] for result in results.values()), len(files) - len(missing)
+    kept = len(files) - len(missing)
     report(denoised, kept, [(_name(failure), failure["error"]) for failure in failed], seconds)
     _write_table(target, root / TABLE, failed)
     if failed:
@@ -121,8 +118,48 @@ def _missing(filesystem, root, files):
     return [work for work in files if work.target not in there or work.target in again]
 
 
-def run_parts(parts, processes, model, source, target, column):
-    """Return part's number -> its row of RESULT; parts that no worker survived are left out."""
+def _parts(works, sizes, workers):
+    """Return lists of `Work`, each for one worker, about PARTS for every one, within FILES and BYTES."""
+    bytes_of_all = sum(sizes[work.source] for work in works)
+    files, size = (
+        min(max(least, amount // (PARTS * workers)), most)
+        for amount, (least, most) in ((len(works), FILES), (bytes_of_all, BYTES))
+    )
+    return split(works, lambda work: sizes[work.source], files, size)
+
+
+def run_parts(parts, workers, model, source, target, column, in_flight=2):
+    """Denoise lists of `Work` on Ray, which is running; return a number of images, and RESULT's `failed` of all.
+
+    A part that no worker survives is tried again in pieces: a file that kills costs no other.
+
+    Args:
+        parts: lists of `Work`.
+        workers: how many at most, each a core.
+        model: the bytes of the .onnx file.
+        source, target, column: see `keras_dae.ray_worker.Worker`.
+        in_flight: parts that a worker has, or has waiting. With one that kills, those behind it are lost, too.
+    """
+    done = _map(parts, min(workers, len(parts)), in_flight, (ray.put(model), source, target, column))
+    denoised, failed = sum(row["denoised"] for row in done), [failure for row in done for failure in row["failed"]]
+    survived, pieces = {row["part"] for row in done}, []
+    for index, part in enumerate(parts):
+        if index in survived:
+            continue
+        if len(part) > 1 or in_flight > 1:
+            length = -(-len(part) // PIECES)
+            pieces += [part[start : start + length] for start in range(0, len(part), length)]
+        else:
+            error = f"the worker that had it died {RETRIES + 1} times; was memory short?"
+            failed.append({"file": printable(part[0].source), "row": None, "error": error})
+    if pieces:
+        more, others = run_parts(pieces, workers, model, source, target, column, in_flight=1)
+        denoised, failed = denoised + more, failed + others
+    return denoised, failed
+
+
+def _map(parts, workers, in_flight, arguments):
+    """Return the RESULT rows of all parts that a `Worker(*arguments)` survived."""
     tables = [
         pa.table(
             {
@@ -133,7 +170,6 @@ def run_parts(parts, processes, model, source, target, column):
         )
         for index, part in enumerate(parts)
     ]
-    workers = min(len(parts), processes or max(1, int(ray.cluster_resources().get("CPU", 1))))
     work = ray.data.from_arrow(tables)
     work.context.max_errored_blocks = -1
     with warnings.catch_warnings():  # until Ray has another name for it
@@ -142,12 +178,13 @@ def run_parts(parts, processes, model, source, target, column):
             Worker,
             batch_size=None,
             batch_format="pyarrow",
-            fn_constructor_args=(ray.put(model), source, target, column),
-            compute=ray.data.ActorPoolStrategy(size=workers),  # with a range, Ray ends workers that have short tasks
+            fn_constructor_args=arguments,
+            # With a range of sizes, Ray ends workers that have short tasks.
+            compute=ray.data.ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=in_flight),
             num_cpus=1,
             max_task_retries=RETRIES,
         )
-    return {row["part"]: row for row in done.iter_rows()}
+    return [*done.iter_rows()]
 
 
 def _name(failure):

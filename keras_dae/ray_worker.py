@@ -35,11 +35,15 @@ class Worker:
         self.source, self.target, self.column = source, target, column
 
     def __call__(self, part):
-        """Denoise a table of files, `part`, `source`, `target`: one Parquet file, or several others; give a RESULT."""
+        """Denoise a table of files, `part`, `source`, `target`; return a row of RESULT."""
         columns = (part[name].to_pylist() for name in ("source", "target"))
         works = [Work(*(Path(os.fsdecode(path)) for path in paths)) for paths in zip(*columns)]
-        denoise = self._shard if shards.is_shard(works[0].source) else self._images
-        denoised, failed = denoise(works)
+        images = [work for work in works if not shards.is_shard(work.source)]
+        denoised, failed = self._images(images)
+        for work in works:
+            if shards.is_shard(work.source):
+                more, others = self._shard(work)
+                denoised, failed = denoised + more, failed + others
         result = {"part": part["part"][0].as_py(), "denoised": denoised, "failed": failed}
         return pa.Table.from_pylist([result], RESULT)
 
@@ -51,8 +55,7 @@ class Worker:
         failed = [{"file": printable(source), "row": None, "error": error} for source, error in errors]
         return len(works) - len(failed), failed
 
-    def _shard(self, works):
-        (work,) = works
+    def _shard(self, work):
         result = attempt(self._denoise_shard, work)
         if isinstance(result, Exception):
             return 0, [{"file": printable(work.source), "row": None, "error": first_line(result)}]

@@ -6,8 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
-import time
 from pathlib import Path
 
 import numpy as np
@@ -32,11 +30,18 @@ PORT = 6379  # of a network that is the cluster's alone
 
 # A cluster and a driver that stays, so that only the first job waits for Ray to be imported; a line of input is a job.
 DRIVER = """
-import contextlib, io, json, os, socket, subprocess, sys, time
+import contextlib, io, json, os, signal, socket, subprocess, sys, time
 from unittest import mock
 answers, sys.stdout = sys.stdout, sys.stderr
 subprocess.Popen(sys.argv[2:], stdout=sys.stderr, env=os.environ | {"PYTHONPATH": ""})
-from keras_dae import denoise
+from keras_dae import denoise, ray_worker
+
+class Killed(ray_worker.Worker):
+    def __call__(self, part):
+        if any(path.endswith(b"deadly.png") for path in part["source"].to_pylist()):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__call__(part)
+
 for _ in range(300):
     with contextlib.suppress(ConnectionError), socket.create_connection(("127.0.0.1", int(sys.argv[1]))):
         break
@@ -46,7 +51,7 @@ for line in sys.stdin:
     with contextlib.ExitStack() as stack:
         output = stack.enter_context(contextlib.redirect_stderr(io.StringIO()))
         for name, value in patches.items():
-            stack.enter_context(mock.patch(name, value))
+            stack.enter_context(mock.patch(name, globals().get(value, value)))
         status = denoise.main(arguments)
     print(json.dumps([status, output.getvalue()]), file=answers, flush=True)
 """
@@ -170,25 +175,17 @@ def test_parquet_files(cluster, tmp_path):
     assert not (tmp_path / "out/failed.csv").exists()
 
 
-def kill_when_it_works(cluster, output):
-    for _ in range(6000):
-        if list(output.glob("*.parquet")):
-            break
-        time.sleep(0.01)
-    kill(cluster.driver, "worker")
-
-
-def test_a_part_that_kills_its_workers(cluster, tmp_path):
-    """It is reported, and costs no other; here the first death is taken to be its fault."""
-    source = write_inputs(tmp_path / "in", shards=8, rows=1500, files=0)
-    killer = threading.Thread(target=kill_when_it_works, args=(cluster, tmp_path / "out"))
-    killer.start()
-    status, error = cluster.run(source, tmp_path / "out", patches={"keras_dae.denoise_ray.RETRIES": 0})
-    killer.join()
-    made = {path.name: path for path in (tmp_path / "out").glob("[!.]*.parquet")}
+def test_a_file_that_kills_costs_no_other(cluster, tmp_path):
+    source = write_inputs(tmp_path / "in", shards=4, rows=50, files=300)
+    expected = denoise_locally(source, MODEL, tmp_path / "local")
+    shutil.copy(source / "0.png", source / "more/deadly.png")
+    patches = {"keras_dae.denoise_ray.Worker": "Killed", "keras_dae.denoise_ray.RETRIES": 0}
+    status, error = cluster.run(source, tmp_path / "out", patches=patches)
     assert status == 1, error
-    lost = error.count("the worker that had it died")
-    assert len(made) == 8 - lost and 1 <= lost <= 4
+    assert "500 denoised" in error and "1 failed" in error
+    assert "more/deadly.png: the worker that had it died" in error
+    made = content(tmp_path / "out")
+    assert b"deadly.png" in made.pop("failed.csv") and made == expected
 
 
 def test_killed_drivers_and_workers(alone, tmp_path):
