@@ -16,7 +16,7 @@ from keras_dae.config import PLACES
 from keras_dae.errors import UserError
 from keras_dae.metrics import psnr
 from keras_dae.model import build_autoencoder
-from keras_dae.parallel import Distributed, InParts, parts_of, use_cores_apart
+from keras_dae.parallel import Distributed, InParts, keep_iterator, parts_of, use_cores_apart
 from keras_dae.pipeline import epoch_plan, evaluation_images, training_batches, validation_batches, validation_steps
 from keras_dae.run_folder import describe
 
@@ -71,6 +71,8 @@ def fit(config, dataset, checkpoint_dir, tensorboard=None):
         distribute = strategy.distribute_datasets_from_function
         training = distribute(lambda context: training_batches(dataset.train, config, done, context))
         validation = distribute(lambda context: validation_batches(noisy, clean, context))
+        if strategy.num_replicas_in_sync > 1:
+            keep_iterator(validation)
         try:
             with strategy.scope(), _forgetting_gradients():
                 model.fit(

@@ -64,6 +64,16 @@ class Distributed(InParts):
     def __init__(self, network, parts, steps):
         super().__init__(network, parts)
         self.steps = steps
+        self._reset_all = tf.function(lambda: self.distribute_strategy.run(super(Distributed, self).reset_metrics))
+        self._results_of_all = tf.function(super().get_metrics_result)
+
+    def reset_metrics(self):
+        self._reset_all()
+
+    def get_metrics_result(self):
+        if tf.distribute.in_cross_replica_context():
+            return self._results_of_all()
+        return super().get_metrics_result()
 
     def make_train_function(self, force=False):
         if self.train_function is None or force:
@@ -84,3 +94,12 @@ class Distributed(InParts):
             return {name: strategy.experimental_local_results(value)[0] for name, value in logs.items()}
 
         return steps
+
+
+def keep_iterator(dataset):
+    """Let a distributed dataset without end go on, whenever it is iterated over, where it was left.
+
+    Keras takes a new iterator for each validation; to be rid of the old one takes up to seconds.
+    """
+    iterator = iter(dataset)
+    dataset.__class__ = type("Going", (type(dataset),), {"__iter__": lambda _: iterator})
