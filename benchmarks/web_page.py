@@ -9,10 +9,13 @@ import os
 import shutil
 import statistics
 import subprocess
+import sys
 import threading
 from pathlib import Path
 
 from export.web.serve import ISOLATED, make_server
+from keras_dae import errors
+from keras_dae.errors import UserError
 
 
 def main(argv=None):
@@ -22,8 +25,17 @@ def main(argv=None):
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--picture", default="", help="PNG file to write of the page, a digit being drawn")
     options = parser.parse_args(argv)
+    return errors.run(report, **vars(options))
+
+
+def report(site, rounds, picture):
+    """Measure with and without the headers that threads need, and print. Raises `UserError` if something is missing."""
+    if not Path(os.environ.get("KERAS_DAE_NODE_MODULES", ""), "puppeteer-core").is_dir():
+        raise UserError("expected KERAS_DAE_NODE_MODULES to name a folder with puppeteer-core (npm install)")
+    if missing := [name for name in ("node", "chromium") if not shutil.which(name)]:
+        raise UserError(f"expected {' and '.join(missing)} to be installed")
     for headers in ({}, ISOLATED):
-        results = measure(options.site, headers, options.rounds, options.picture)
+        results = measure(site, headers, rounds, picture)
         first = results["first"]
         print(
             f"{results['threads']} thread(s): first image after {statistics.median(first) / 1000:.2f} s "
@@ -48,4 +60,4 @@ def measure(site, headers, rounds, picture=""):
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -52,7 +52,6 @@ def fit(config, dataset, checkpoint_dir, tensorboard=None):
     batch_size, steps, steps_per_execution = epoch_plan(dataset.train, config, count)
     workers.check_batch(strategy, batch_size)
     model = compiled_model(config, clean.mean(), steps, steps_per_execution, strategy)
-    steps_at_once = getattr(model, "steps", 1)
     checkpoint = Checkpoint(checkpoint_dir, keep_best=config.early_stopping is not None)
     checkpoint.restore(model)
     done = workers.go_on_with_chief(strategy, model, checkpoint)
@@ -61,7 +60,7 @@ def fit(config, dataset, checkpoint_dir, tensorboard=None):
     early_stopping = EarlyStopping(config.early_stopping or config.epochs, checkpoint)
     if done < config.epochs and not early_stopping.is_over():
         callbacks = [
-            Throughput(batch_size * steps_at_once),
+            Throughput(batch_size * model.steps),
             StopIfUseless(noisy[:WATCHED], clean[:WATCHED]),
             checkpoint,
             early_stopping,
@@ -79,7 +78,7 @@ def fit(config, dataset, checkpoint_dir, tensorboard=None):
                     training,
                     initial_epoch=done,
                     epochs=config.epochs,
-                    steps_per_epoch=steps // steps_at_once,
+                    steps_per_epoch=steps // model.steps,
                     validation_data=validation,
                     validation_steps=validation_steps(len(clean), strategy.num_replicas_in_sync),
                     callbacks=callbacks,

@@ -39,7 +39,12 @@ class InParts(keras.Model):
     Args:
         network: `keras.Model` from images to images, `(batch, height, width, channels)`.
         parts: how many; a batch to train on has at least as many images. Where nothing is trained, it stays whole.
+
+    Attributes:
+        steps: that are done in what Keras takes for one.
     """
+
+    steps = 1
 
     def __init__(self, network, parts):
         super().__init__()

@@ -8,26 +8,40 @@ from pathlib import Path
 import ray
 from ray.exceptions import RayError
 
-from keras_dae.errors import UserError
+from keras_dae.errors import UserError, first_line
 from keras_dae.processes import cores
 
 TIMEOUT = 10  # seconds to reach a cluster
+ALONE = {"_node_ip_address": "127.0.0.1", "include_dashboard": False}  # whoever reaches Ray runs code
 
 
-def _reach(address):
-    """Raise `UserError` unless something listens at `host:port`: Ray alone would try for minutes."""
-    host, _, port = address.rpartition("://")[2].rpartition(":")
-    if not port.isdecimal():  # such as auto
-        return
+@contextlib.contextmanager
+def connected(address, **options):
+    """Be connected to the Ray cluster at `address` while the block lasts.
+
+    Args:
+        address: `host:port`, `ray://host:port` or `auto` of one that runs; `local` starts one.
+        options: of `ray.init`.
+
+    Raises:
+        UserError: nothing is there, or Ray refuses: another version, no token.
+    """
+    if address not in ("auto", "local"):  # where nothing listens, Ray would try for a minute and end the process
+        host, _, port = address.rpartition("//")[2].rpartition(":")
+        try:
+            socket.create_connection((host, int(port)), TIMEOUT).close()
+        except (OSError, ValueError, OverflowError) as error:
+            raise UserError(f"expected a Ray cluster at {address}: {first_line(error)}") from None
     try:
-        socket.create_connection((host, int(port)), TIMEOUT).close()
-    except (OSError, OverflowError) as error:
-        raise UserError(f"no Ray cluster can be reached at {address}: {error}") from None
-
-
-def _last_line(error):
-    """Return what it comes down to: Ray puts the worker's traceback into the message."""
-    return (str(error).strip() or type(error).__name__).splitlines()[-1]
+        ray.init(address, log_to_driver=False, **options)
+    except (ConnectionError, RuntimeError, ValueError, RayError) as error:
+        hint = "" if address == "local" else "; if it wants a token, set RAY_AUTH_MODE=token"
+        where = "on this machine" if address == "local" else f"at {address}"
+        raise UserError(f"cannot use Ray {where}: {' '.join(str(error).split())}{hint}") from None
+    try:
+        yield
+    finally:
+        ray.shutdown()
 
 
 @contextlib.contextmanager
@@ -35,7 +49,7 @@ def cluster(address, processes):
     """Have Ray at hand: as it runs in this process already, at `address`, or on this machine.
 
     Args:
-        address: as `ray.init` takes it, or None.
+        address: see `connected`; or None.
         processes: cores that Ray started here may use, None for all.
 
     Raises:
@@ -45,22 +59,17 @@ def cluster(address, processes):
         yield
         return
     if address:  # its workers run this very code, whatever they have installed
-        _reach(address)
-        options = {"address": address, "runtime_env": {"py_modules": [str(Path(__file__).parent)]}}
-    else:  # within reach of this machine alone: whoever reaches Ray runs code
-        options = {"address": "local", "_node_ip_address": "127.0.0.1", "include_dashboard": False}
-        options["num_cpus"] = processes or cores()
+        options = {"runtime_env": {"py_modules": [str(Path(__file__).parent)]}}
+    else:
+        options = {**ALONE, "num_cpus": processes or cores()}
     logging.getLogger("ray.data.exceptions").setLevel(logging.CRITICAL)  # what it raises is said in a line
-    try:
-        ray.init(**options, logging_level=logging.WARNING, log_to_driver=False)
-    except (ConnectionError, RuntimeError, ValueError, RayError) as error:
-        hint = "; if it wants a token, set RAY_AUTH_MODE=token" if isinstance(error, ConnectionError) else ""
-        raise UserError(
-            f"cannot use Ray at {address or 'this machine'}: {' '.join(str(error).split())}{hint}"
-        ) from None
-    try:
-        yield
-    except RayError as error:  # no worker could be started, or the cluster is gone
-        raise UserError(f"Ray gave up; the same command goes on: {_last_line(error)}") from None
-    finally:
-        ray.shutdown()
+    with connected(address or "local", logging_level=logging.WARNING, **options):
+        try:
+            yield
+        except RayError as error:  # no worker could be started, or the cluster is gone
+            raise UserError(f"Ray gave up; the same command goes on: {_last_line(error)}") from None
+
+
+def _last_line(error):
+    """Return what it comes down to: Ray puts the worker's traceback into the message."""
+    return (str(error).strip() or type(error).__name__).splitlines()[-1]

@@ -11,6 +11,7 @@ import pytest
 import sgd_training
 from cluster import ends, private_network, tf_config, training
 from conftest import assert_same_run, assert_user_error
+from PIL import Image
 from test_train import FILES
 
 from keras_dae import workers
@@ -190,14 +191,21 @@ def test_two_workers_do_what_one_process_does(network, digits_npz, tmp_path, mon
         assert all(np.array_equal(first[name], second[name]) for name in first.files)
 
 
-def test_one_killed_ends_all_and_all_go_on(network, digits_npz, tmp_path):
-    options = ["-m", "keras_dae.train", "--dataset", digits_npz, "--no-export", "--epochs", 6, "--batch-size", 16]
+def test_one_killed_ends_all_and_all_go_on(network, digits, tmp_path):
+    """With a folder, of which each reads its share, early stopping and TensorBoard."""
+    scans = tmp_path / "scans"
+    scans.mkdir()
+    for number, image in enumerate(digits):
+        Image.fromarray(image).save(scans / f"{number}.png")
+    options = ["-m", "keras_dae.train", "--dataset", scans, "--no-export", "--epochs", 6, "--batch-size", 16]
+    options += ["--patch-size", 20, "--early-stopping", 5, "--tensorboard", scans / "events"]
     commands = {run: [[*options, "--output-dir", tmp_path / run]] * 2 for run in ("whole", "killed")}
     with training(network, *commands["whole"]) as processes:
         (chief, _), (other, output) = ends(processes, 100)
     assert (chief, other) == (0, 0), output
     assert {path.name for path in (tmp_path / "whole").iterdir()} == FILES
-    assert {path.name for path in tmp_path.iterdir()} == {"whole", ".whole.lock"}
+    assert {path.name for path in tmp_path.iterdir()} == {"scans", "whole", ".whole.lock"}
+    assert list(scans.glob("events/train/events*"))
 
     with training(network, *commands["killed"]) as processes:
         until(lambda: list(tmp_path.glob("killed.partial/checkpoint/epoch-*")))

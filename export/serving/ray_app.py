@@ -16,7 +16,7 @@ from pathlib import Path
 
 from export.serving.servable import MAX_BYTES, Servable
 from keras_dae import errors
-from keras_dae.errors import UserError, first_line
+from keras_dae.errors import UserError
 from keras_dae.models import find
 from keras_dae.processes import cores
 
@@ -96,40 +96,23 @@ def _ray_here(host, port, grpc_port, cpus):
             _check_free(host, wanted)
         for variable in ("RAY_SERVE_HAPROXY_STATS_PORT", "RAY_SERVE_HAPROXY_METRICS_PORT"):
             _check_free("", int(os.environ[variable]), f"set {variable}")
-        with _ray("local", num_cpus=max(cpus, cores()), include_dashboard=False, _node_ip_address="127.0.0.1"):
+        from keras_dae.ray_cluster import ALONE, connected
+
+        with connected("local", logging_level="ERROR", num_cpus=max(cpus, cores()), **ALONE):
             yield
 
 
 @contextlib.contextmanager
 def _ray_there(address, cpus):
     """Be connected to a Ray cluster while the block lasts."""
-    if address != "auto":  # where nothing listens, Ray would try for a minute and end the process
-        host, _, port = address.rpartition("//")[2].rpartition(":")
-        try:
-            socket.create_connection((host, int(port)), timeout=5).close()
-        except (OSError, ValueError) as error:
-            raise UserError(f"expected a Ray cluster at {address}: {first_line(error)}") from None
-    with _ray(address):
+    from keras_dae.ray_cluster import connected
+
+    with connected(address, logging_level="ERROR"):
         import ray
 
         if ray.cluster_resources().get("CPU", 0) < cpus:
             raise UserError(f"expected a cluster with a CPU for each of {cpus} replicas, got a smaller one")
         yield
-
-
-@contextlib.contextmanager
-def _ray(address, **options):
-    import ray
-
-    try:
-        ray.init(address, log_to_driver=False, logging_level="ERROR", **options)
-    except (RuntimeError, ConnectionError, ValueError) as error:
-        advice = "" if address == "local" else "; if it wants a token, set RAY_AUTH_MODE=token"
-        raise UserError(f"cannot start Ray, or reach it: {first_line(error)}{advice}") from None
-    try:
-        yield
-    finally:
-        ray.shutdown()
 
 
 def _check_free(host, port, remedy="give another port"):
