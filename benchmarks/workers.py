@@ -18,7 +18,7 @@ from pathlib import Path
 
 from keras_dae import errors
 
-IMAGES, EPOCHS, PORT = 36_000, 4, 20_000
+IMAGES, EPOCHS, PORT = 12_000, 7, 20_000
 
 
 def images_per_second(count, batch_size, folder, images=IMAGES):

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from alone import ALONE
 from PIL import Image
 
 from keras_dae.denoise import load_denoiser
@@ -26,8 +27,6 @@ from keras_dae.denoise_files import denoise_files
 from keras_dae.shards import denoise_shard
 
 ROOT = Path(__file__).parent.parent
-# Ray listens on all addresses: only inside a network namespace that has nothing but loopback.
-ALONE = ["unshare", "-rn", "sh", "-c", 'ip link set lo up && exec "$@"', "--"]
 START = 30  # seconds within which Ray's workers have begun, or something is wrong
 
 

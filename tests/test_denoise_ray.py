@@ -17,7 +17,8 @@ pytest.importorskip("ray", reason="ray is not installed: pip install 'keras_dae[
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from campaign_ray import ALONE, ROOT, campaign, content, denoise_locally, kill, png, write_inputs
+from alone import ALONE, why_not
+from campaign_ray import ROOT, campaign, content, denoise_locally, kill, png, write_inputs
 
 from keras_dae.denoise import load_denoiser, main
 from keras_dae.denoise_files import denoise_files
@@ -82,8 +83,8 @@ class Cluster:
 @pytest.fixture(scope="module")
 def alone():
     """Skip unless processes can be given a network of their own."""
-    if not shutil.which("unshare") or subprocess.run([*ALONE, "true"], capture_output=True).returncode:
-        pytest.skip("unshare can give no network namespace here, and Ray listens on all addresses")
+    if reason := why_not():
+        pytest.skip(reason)
 
 
 @pytest.fixture(scope="module")
