@@ -74,9 +74,9 @@ class TestKilled:
         other = Zygote()
         halves = [(zygote, tmp_path / "first", KILLS // 2), (other, tmp_path / "second", KILLS - KILLS // 2)]
         with ThreadPoolExecutor() as pool:
-            finished = pool.map(lambda half: campaign(half[0], command, *half[1:], seed=half[2]), halves)
+            finished = list(pool.map(lambda half: campaign(half[0], command, *half[1:], seed=half[2]), halves))
         other.close()
-        assert sum(finished) >= 3
+        assert all(finished)  # how many of them is luck, and the machine's load
 
     @pytest.fixture
     def interrupted(self, zygote, command, tmp_path):
