@@ -27,7 +27,7 @@ from keras_dae.denoise_files import denoise_files
 from keras_dae.shards import denoise_shard
 
 ROOT = Path(__file__).parent.parent
-START = 30  # seconds within which Ray's workers have begun, or something is wrong
+START = 120  # seconds within which Ray's workers have begun, or something is wrong; it takes some 5
 
 
 def png(pixels):

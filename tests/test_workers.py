@@ -184,7 +184,7 @@ def test_two_devices_do_what_one_does(digits_npz, tmp_path, monkeypatch):
 
 def test_two_workers_do_what_one_process_does(network, digits_npz, tmp_path, monkeypatch):
     with training(network, *[[SGD, digits_npz, tmp_path]] * 2) as processes:
-        for status, output in ends(processes, 100):
+        for status, output in ends(processes, 200):
             assert status == 0, output
     check_same_training(tmp_path, 2, sgd_training.config(digits_npz), monkeypatch)
     with np.load(tmp_path / "worker0.npz") as first, np.load(tmp_path / "worker1.npz") as second:
@@ -201,7 +201,7 @@ def test_one_killed_ends_all_and_all_go_on(network, digits, tmp_path):
     options += ["--patch-size", 20, "--early-stopping", 5, "--tensorboard", scans / "events"]
     commands = {run: [[*options, "--output-dir", tmp_path / run]] * 2 for run in ("whole", "killed")}
     with training(network, *commands["whole"]) as processes:
-        (chief, _), (other, output) = ends(processes, 100)
+        (chief, _), (other, output) = ends(processes, 200)
     assert (chief, other) == (0, 0), output
     assert {path.name for path in (tmp_path / "whole").iterdir()} == FILES
     assert {path.name for path in tmp_path.iterdir()} == {"scans", "whole", ".whole.lock"}
@@ -217,7 +217,7 @@ def test_one_killed_ends_all_and_all_go_on(network, digits, tmp_path):
     assert not (tmp_path / "killed").exists()
 
     with training(network, *commands["killed"]) as processes:
-        (chief, output), (other, _) = ends(processes, 100)
+        (chief, output), (other, _) = ends(processes, 200)
     assert (chief, other) == (0, 0), output
     assert "going on after epoch" in output
     assert_same_run(tmp_path / "whole", tmp_path / "killed")
