@@ -28,9 +28,11 @@ def connected(address, **options):
     """
     if address not in ("auto", "local"):  # where nothing listens, Ray would try for a minute and end the process
         host, _, port = address.rpartition("//")[2].rpartition(":")
+        if not port.isdecimal():
+            raise UserError(f"expected a Ray cluster at {address}: an address is host:port, or auto")
         try:
             socket.create_connection((host, int(port)), TIMEOUT).close()
-        except (OSError, ValueError, OverflowError) as error:
+        except (OSError, OverflowError) as error:
             raise UserError(f"expected a Ray cluster at {address}: {first_line(error)}") from None
     try:
         ray.init(address, log_to_driver=False, **options)

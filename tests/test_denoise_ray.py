@@ -210,7 +210,8 @@ def test_what_is_wrong_is_said_in_a_line(cluster, tree, tmp_path):
     pq.write_table(pa.table({"n": [1]}), tmp_path / "none.parquet")
     for expected, arguments in {
         "expected a column of images": [tmp_path / "none.parquet", tmp_path / "out"],
-        "127.0.0.1:9": [tree, tmp_path / "out", "--address", "127.0.0.1:9"],
+        "expected a Ray cluster at 127.0.0.1:9": [tree, tmp_path / "out", "--address", "127.0.0.1:9"],
+        "an address is host:port, or auto": [tree, tmp_path / "out", "--address", "nonsense"],
         "which is not there": [f"file://{tmp_path}/missing", tmp_path / "out"],
         "cannot use nowhere://": ["nowhere://bucket/folder", tmp_path / "out"],
         "would overwrite an input": [tree, tree, "--overwrite"],
