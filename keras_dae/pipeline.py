@@ -55,15 +55,12 @@ def training_batches(train, config, first_epoch=0, context=ALONE):
     if replicas > 1:
         # Only of a dataset without end TensorFlow does not ask all workers, at every step, whether they have more.
         dataset = dataset.rebatch(context.get_per_replica_batch_size(batch_size), drop_remainder=True).repeat()
-    # On two cores an autotuned parallel map stalls now and then; one thread beside the training keeps up.
-    return dataset.prefetch(4).with_options(_one_thread())
-
-
-def _one_thread():
+    dataset = dataset.prefetch(4)
     options = tf.data.Options()
+    # On two cores an autotuned parallel map stalls now and then; one thread beside the training keeps up.
     options.autotune.enabled = False
     options.threading.private_threadpool_size = 1
-    return options
+    return dataset.with_options(options)
 
 
 def epoch_plan(train, config, workers=1):
@@ -141,7 +138,7 @@ def validation_batches(noisy, clean, context=ALONE):
     edges = np.array([(batch[0], batch[-1] + 1) for batch in batches])
     edges = tf.data.Dataset.from_tensor_slices((edges[:, 0], edges[:, 1]))
     noisy, clean = tf.constant(noisy), tf.constant(clean)
-    return edges.map(lambda start, end: (noisy[start:end], clean[start:end])).repeat().with_options(_one_thread())
+    return edges.map(lambda start, end: (noisy[start:end], clean[start:end])).repeat()
 
 
 def validation_steps(images, replicas):
