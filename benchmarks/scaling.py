@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from benchmarks.ray_speed import DIFFERENT, denoise_on_ray_quietly, listing, noisy_pngs, one_core, tasks, write_shards
 from benchmarks.summary import number, rows
-from keras_dae.denoise_ray import BYTES, FILES, PARTS
+from keras_dae.denoise_ray import part_limits
 from keras_dae.files import whole_file, write_json
 from keras_dae.ray_cluster import cluster
 
@@ -83,10 +83,7 @@ def simulate(costs, images, files, tasks, workers):
 def parts_of(images, files, workers, bytes_an_image):
     """Return in how many parts `keras_dae.denoise_ray` hands out a job; they are the simulation's tasks."""
     bytes_of_all = images * bytes_an_image
-    most_files, most_bytes = (
-        min(max(least, amount / (PARTS * workers)), most)
-        for amount, (least, most) in ((files, FILES), (bytes_of_all, BYTES))
-    )
+    most_files, most_bytes = part_limits(files, bytes_of_all, workers)
     return math.ceil(files / max(1, min(most_files, most_bytes * files // bytes_of_all)))
 
 

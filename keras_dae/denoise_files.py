@@ -85,13 +85,12 @@ def _denoise_in_processes(model, parts, processes):
     """Yield `(part, what denoise_part returns)`. A part whose process died is tried again file by file."""
     lost = []
     for part, errors in map_in_processes(_denoiser_of_parts, (str(model),), parts, processes):
-        if errors is None and len(part) > 1:
-            lost += [[work] for work in part]
+        if errors is not None:
+            yield part, errors
+        elif len(part) == 1:
+            yield part, [(part[0].source, "the process that had it died; was memory short?")]
         else:
-            yield (
-                part,
-                [(part[0].source, "the process that had it died; was memory short?")] if errors is None else errors,
-            )
+            lost += [[work] for work in part]
     if lost:
         yield from _denoise_in_processes(model, lost, processes)
 

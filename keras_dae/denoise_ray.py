@@ -68,7 +68,8 @@ def denoise_on_ray(inputs, model, output_dir, overwrite=False, processes=None, a
         with cluster(address, processes):
             start = time.perf_counter()
             workers = processes or max(1, int(ray.cluster_resources().get("CPU", 1)))
-            parts = _parts(missing, sizes, workers)
+            limits = part_limits(len(missing), sum(sizes[work.source] for work in missing), workers)
+            parts = split(missing, lambda work: sizes[work.source], *limits)
             denoised, failed = run_parts(parts, workers, file.read_bytes(), source, target, column)
             seconds = time.perf_counter() - start
     kept = len(files) - len(missing)
@@ -118,14 +119,11 @@ def _missing(filesystem, root, files):
     return [work for work in files if work.target not in there or work.target in again]
 
 
-def _parts(works, sizes, workers):
-    """Return lists of `Work`, each for one worker, about PARTS for every one, within FILES and BYTES."""
-    bytes_of_all = sum(sizes[work.source] for work in works)
-    files, size = (
-        min(max(least, amount // (PARTS * workers)), most)
-        for amount, (least, most) in ((len(works), FILES), (bytes_of_all, BYTES))
+def part_limits(files, size, workers):
+    """Return the most files and bytes in a part of a job of so many: PARTS for each worker, within FILES and BYTES."""
+    return tuple(
+        min(max(least, amount // (PARTS * workers)), most) for amount, (least, most) in ((files, FILES), (size, BYTES))
     )
-    return split(works, lambda work: sizes[work.source], files, size)
 
 
 def run_parts(parts, workers, model, source, target, column, in_flight=2):
