@@ -15,7 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from benchmarks import inference, large_image, peak, quality, training
-from benchmarks.contender import take_turns
+from benchmarks.contender import add_rounds, take_turns
 from benchmarks.summary import plot, table, threads_name
 from keras_dae import errors
 from keras_dae.errors import UserError
@@ -35,7 +35,7 @@ def main(argv=None):
     parser.add_argument(
         "--only", nargs="+", choices=SECTIONS, default=SECTIONS, metavar="SECTION", help="of %(choices)s"
     )
-    parser.add_argument("--rounds", type=int, default=7, help="medians are over so many (%(default)s)")
+    add_rounds(parser, 7)
     options = parser.parse_args(argv)
 
     def command():
@@ -49,7 +49,7 @@ def main(argv=None):
 def measure(output_dir, run=None, sections=SECTIONS, rounds=7):
     """Write the results of the sections into `output_dir`; a line for each figure goes to stdout too."""
     results = {"machine": machine(), "rounds": rounds}
-    output_dir.mkdir(parents=True, exist_ok=True)
+    write_json(output_dir / "results.json", results)  # raises where it cannot be written, before hours are spent
     with tempfile.TemporaryDirectory() as folder:
         if {"inference", "fixed_size", "large_image"} & set(sections):
             prepare(Path(folder), run)
@@ -103,14 +103,15 @@ def prepare(folder, run):
     """Put what the contenders in inference need into `folder`: the run, its weights for PyTorch, noisy images."""
     import numpy as np
 
+    from export.run import DEFAULT_FORMATS, FILES
     from keras_dae.config import TrainConfig
     from keras_dae.data import load_dataset
 
     if run is None:
         run = folder / "quick"
         python("keras_dae.train", "--recipe", "quick", "--output-dir", run)
-    if not Path(run, "model.int8.onnx").is_file():
-        raise UserError(f"expected a run folder with model.onnx, model.int8.onnx and saved_model, got {run}")
+    if missing := [name for name in ("model.keras", *map(FILES.get, DEFAULT_FORMATS)) if not Path(run, name).exists()]:
+        raise UserError(f"expected a run folder with exports, got {run}, which has no {', '.join(missing)}")
     shutil.copytree(run, folder / "run")
     python("keras_dae.torch_weights", "export", run, folder / "original.safetensors")
     python("benchmarks.torch_original", folder / "original.safetensors", folder / "torch.onnx")

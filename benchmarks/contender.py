@@ -3,6 +3,7 @@
 A contender is a module that calls `serve(measure)`; the referee calls `take_turns(contenders, rounds)`.
 """
 
+import argparse
 import json
 import os
 import re
@@ -15,6 +16,17 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tqdm import tqdm
+
+
+def add_rounds(parser, default):
+    """Add the option `--rounds`, at least 1, to a benchmark's argument parser."""
+
+    def at_least_one(text):
+        if not text.isdecimal() or int(text) < 1:
+            raise argparse.ArgumentTypeError(f"expected a whole number from 1 on, got {text}")
+        return int(text)
+
+    parser.add_argument("--rounds", type=at_least_one, default=default, help="medians are over so many (%(default)s)")
 
 
 def serve(measure):

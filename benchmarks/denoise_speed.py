@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from benchmarks.contender import add_rounds
 from keras_dae.digits import render_digits
 from keras_dae.processes import cores
 
@@ -30,7 +31,7 @@ def main(argv=None):
     parser = argparse.ArgumentParser(prog="python -m benchmarks.denoise_speed", description=__doc__.splitlines()[0])
     parser.add_argument("--model", required=True, help="run folder or .onnx file")
     parser.add_argument("--files", type=int, default=10_000)
-    parser.add_argument("--rounds", type=int, default=7)
+    add_rounds(parser, 7)
     options = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
         small_files(Path(folder), options)

@@ -20,6 +20,7 @@ import ray
 from PIL import Image
 from pyarrow.fs import LocalFileSystem
 
+from benchmarks.contender import add_rounds
 from keras_dae import shards, storage
 from keras_dae.denoise import load_denoiser, model_file
 from keras_dae.denoise_contents import denoise_contents
@@ -41,7 +42,7 @@ def main(argv=None):
     parser.add_argument("--model", default="mnist", help="run folder, .onnx file or name")
     parser.add_argument("--images", type=int, default=100_000)
     parser.add_argument("--shards", type=int, default=40)
-    parser.add_argument("--rounds", type=int, default=3)
+    add_rounds(parser, 3)
     parser.add_argument("--output", default="ray_speed.json")
     options = parser.parse_args(argv)
     images = noisy_pngs(min(options.images, DIFFERENT))

@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+from benchmarks.contender import add_rounds
 from benchmarks.ray_speed import DIFFERENT, denoise_on_ray_quietly, listing, noisy_pngs, one_core, tasks, write_shards
 from benchmarks.summary import number, rows
 from keras_dae.denoise_ray import part_limits
@@ -182,7 +183,7 @@ def main(argv=None):
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scaling", description=__doc__.splitlines()[0])
     parser.add_argument("--output-dir", required=True)
     parser.add_argument("--model", default="mnist", help="run folder, .onnx file or name (mnist)")
-    parser.add_argument("--rounds", type=int, default=3, help="of the runs that check the simulation (3)")
+    add_rounds(parser, 3)
     options = parser.parse_args(argv)
     output = Path(options.output_dir)
     output.mkdir(parents=True, exist_ok=True)

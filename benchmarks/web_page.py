@@ -13,6 +13,7 @@ import sys
 import threading
 from pathlib import Path
 
+from benchmarks.contender import add_rounds
 from export.web.serve import ISOLATED, make_server
 from keras_dae import errors
 from keras_dae.errors import UserError
@@ -22,7 +23,7 @@ def main(argv=None):
     """Print medians over the rounds, each in a new browser; the site comes from this machine."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.web_page", description=__doc__.splitlines()[0])
     parser.add_argument("site", help="folder that python -m export web wrote")
-    parser.add_argument("--rounds", type=int, default=5)
+    add_rounds(parser, 5)
     parser.add_argument("--picture", default="", help="PNG file to write of the page, a digit being drawn")
     options = parser.parse_args(argv)
     return errors.run(report, **vars(options))

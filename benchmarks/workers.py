@@ -16,6 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from benchmarks.contender import add_rounds
 from keras_dae import errors
 
 IMAGES, EPOCHS, PORT = 12_000, 7, 20_000
@@ -58,7 +59,7 @@ def main(argv=None):
     """Print medians over the rounds."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.workers", description=__doc__.splitlines()[0])
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[100, 256, 1024])
-    parser.add_argument("--rounds", type=int, default=5)
+    add_rounds(parser, 5)
     options = parser.parse_args(argv)
 
     def command():
