@@ -30,16 +30,57 @@ const scenarios = {
     return { ...(await shown(page)), ...(await pixels(page)), scrolled: await page.evaluate(() => scrollY) };
   },
 
-  /** What the page says of files that it refuses. */
-  async refuse(page, { files }) {
-    const said = [];
-    for (const file of files) {
-      await (await page.$("#file")).uploadFile(file);
-      await page.waitForSelector("#message.error");
-      said.push((await shown(page)).message);
-      await page.click("#clear");
+  /** A line drawn by one finger, from the first point to the last, while another taps the canvas at `tap`. */
+  async tapped(page, { line, tap }) {
+    await page.setViewport({ width: 360, height: 640, isMobile: true, hasTouch: true });
+    await page.click("#clear");
+    await page.evaluate(() => scrollTo(0, 0));
+    const box = await (await page.$("#clean")).boundingBox();
+    const at = ([x, y], id) => ({ x: box.x + x * box.width, y: box.y + y * box.height, id });
+    const client = await page.createCDPSession();
+    const touch = (type, ...touchPoints) => client.send("Input.dispatchTouchEvent", { type, touchPoints });
+    const [first, ...others] = line.map((point) => at(point, 0));
+    await touch("touchStart", first);
+    await touch("touchStart", first, at(tap, 1));
+    await touch("touchEnd", at(tap, 1));
+    for (const point of others) await touch("touchMove", point);
+    await touch("touchEnd");
+    await idle(page);
+    return pixels(page);
+  },
+
+  /** What the page shows of two files, the second opened while the first is read. */
+  async hurry(page, { files }) {
+    for (const file of files) await (await page.$("#file")).uploadFile(file);
+    await new Promise((resolve) => setTimeout(resolve, 1000)); // the first would be there by now
+    await idle(page);
+    return { ...(await shown(page)), ...(await pixels(page)) };
+  },
+
+  /** What the page shows when a run of the network fails, and after the next, which does not. */
+  async failing(page) {
+    await page.evaluate(async () => {
+      const { Denoiser } = await import(new URL("denoiser.js", document.baseURI));
+      const { denoise } = Denoiser.prototype;
+      Denoiser.prototype.denoise = async function () {
+        Denoiser.prototype.denoise = denoise;
+        throw new Error("out of memory");
+      };
+    });
+    const seen = [];
+    for (const id of ["another", "renew"]) {
+      await page.click(`#${id}`);
+      await idle(page);
+      seen.push({ ...(await shown(page)), ...(await pixels(page)), save: await page.$eval("#save", (it) => it.disabled) });
     }
-    return said;
+    return seen;
+  },
+
+  /** What the page says of a file that it refuses. */
+  async refuse(page, { file }) {
+    await (await page.$("#file")).uploadFile(file);
+    await page.waitForSelector("#message.error");
+    return (await shown(page)).message;
   },
 
   /** Open an image file, without noise: by the button, or dropped onto the page. */
@@ -154,8 +195,9 @@ const scenarios = {
     return found;
   },
 
-  /** What the page says when it cannot start. */
+  /** What the page says when it cannot start; only when it is no longer busy do screen readers. */
   async message(page) {
+    await page.waitForSelector("main[aria-busy=false]");
     return page.$eval("#message", (message) => message.textContent);
   },
 };

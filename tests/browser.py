@@ -56,11 +56,15 @@ def served(folder):
 
 @contextmanager
 def served_plainly(folder):
-    """Yield the address of a folder on a host that knows nothing of the page, and unpacks .gz for browsers."""
+    """Yield the address of a folder on a host that knows few types of files, and unpacks .gz for browsers."""
 
     class Plain(Handler):
         def __init__(self, *args):
             super().__init__(*args, directory=str(folder), headers_sent={})
+
+        def guess_type(self, path):
+            known = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".wasm": "application/wasm"}
+            return known.get(Path(path).suffix, "application/octet-stream")
 
         def end_headers(self):
             if self.path.endswith(".gz"):

@@ -110,6 +110,18 @@ def test_no_runtime_is_one_line(tmp_path, monkeypatch, capsys):
     assert not list(tmp_path.iterdir())
 
 
+def test_npm_without_network_is_one_line(tmp_path, monkeypatch, capsys):
+    npm = tmp_path / "bin" / "npm"
+    npm.parent.mkdir()
+    npm.write_text("#!/bin/sh\necho 'npm error code ENOTFOUND' >&2\nexit 1\n")
+    npm.chmod(0o755)
+    monkeypatch.setenv("PATH", str(npm.parent), prepend=os.pathsep)
+    monkeypatch.delenv("KERAS_DAE_NODE_MODULES", raising=False)
+    command = ["web", "--output-dir", str(tmp_path / "site"), "--model", f"mnist={MODELS[0][1]}"]
+    assert_user_error(main(command), capsys.readouterr().err, "npm error code ENOTFOUND", "--node-modules")
+    assert not (tmp_path / "site").exists()
+
+
 @pytest.mark.parametrize("arguments", [[], ["--output-dir", "site", "--model", "mnist"]])
 def test_wrong_arguments(arguments, capsys):
     with pytest.raises(SystemExit) as stopped:
@@ -124,7 +136,7 @@ def test_headers_and_types(hollow):
         for path, kind in {
             "": "text/html",
             "page.js": "text/javascript",
-            "ort/ort.wasm.min.mjs": "text/javascript",
+            "ort/ort.wasm.min.js": "text/javascript",
             "ort/ort-wasm-simd-threaded.wasm": "application/wasm",
         }.items():
             connection.request("GET", f"/{path}")

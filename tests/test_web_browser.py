@@ -106,13 +106,45 @@ def test_photograph_keeps_its_size(way, browser, isolated, tmp_path):
     assert np.abs(np.array(shown["denoised"]) - expected).max() <= 1
 
 
-def test_what_is_no_image_or_too_large_is_named(browser, isolated, tmp_path):
-    files = [str(tmp_path / name) for name in ("notes.png", "large.png")]
-    Path(files[0]).write_text("no image")
-    Image.new("L", (4000, 1025)).save(files[1])
-    no_image, large = run(browser, "refuse", isolated, files=files)
-    assert "notes.png is no image" in no_image
-    assert "large.png has 4.1 megapixels; this page takes up to 4." in large
+def test_another_finger_neither_draws_nor_ends_the_line(browser, isolated):
+    line = [(0.1, 0.3), (0.5, 0.3), (0.9, 0.3)]
+    clean = np.array(run(browser, "tapped", isolated, line=line, tap=(0.5, 0.8))["clean"])
+    assert (clean[8, 4:24] > 127).all()  # the whole line
+    assert clean[14:].max() == 0  # nothing where the other finger was
+
+
+def test_what_is_no_image_is_named(browser, isolated, tmp_path):
+    file = tmp_path / "notes.png"
+    file.write_text("no image")
+    assert "notes.png is no image" in run(browser, "refuse", isolated, file=str(file))
+
+
+def test_a_large_image_is_made_smaller(browser, isolated, tmp_path):
+    file = tmp_path / "large.png"
+    Image.fromarray(smooth_picture(1250, 5000, seed=0)).save(file)
+    shown = run(browser, "open", isolated, file=str(file), size=(4000, 1000))
+    assert "large.png is made smaller here, from 5000×1250 pixels to 4000×1000" in shown["message"]
+    with Image.open(file) as image:
+        expected = np.asarray(image.convert("L").resize((4000, 1000)))
+    assert psnr(expected, np.array(shown["clean"])) > 40
+
+
+def test_the_file_opened_last_is_shown(browser, isolated, tmp_path):
+    files = [tmp_path / "large.png", tmp_path / "small.png"]
+    Image.fromarray(smooth_picture(1500, 2000, seed=0)).save(files[0])
+    Image.new("L", (40, 30)).save(files[1])
+    shown = run(browser, "hurry", isolated, files=[str(file) for file in files])
+    assert "40×30" in shown["facts"]
+
+
+def test_a_failure_is_not_taken_for_a_result(browser, isolated):
+    failed, after = run(browser, "failing", isolated)
+    assert "could not be denoised: out of memory" in failed["message"]
+    assert failed["save"] is True  # not to be had
+    assert np.max(failed["denoised"]) == 0
+    assert failed["denoised-psnr"] == ""
+    assert (after["message"], after["save"]) == ("", False)
+    assert psnr(after["clean"], after["denoised"]) > psnr(after["clean"], after["noisy"]) + 3
 
 
 @pytest.mark.parametrize("threads", ["single", "several"])

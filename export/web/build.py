@@ -2,7 +2,6 @@
 
 import gzip
 import json
-import os
 import re
 import shutil
 import tempfile
@@ -15,7 +14,7 @@ from export.web.runtime import copy_runtime
 from keras_dae.denoise import load_denoiser
 from keras_dae.digits import render_digits
 from keras_dae.errors import UserError
-from keras_dae.files import put_folder_in_place
+from keras_dae.files import place_of, put_folder_in_place
 
 PAGE = Path(__file__).parent / "static"
 DIGITS = 10  # to a side of the sprite of test digits
@@ -38,7 +37,7 @@ def build_site(output_dir, models=None, node_modules=None, overwrite=False):
         UserError: the folder is there already, or cannot be written; a model is none of ours, or not grey; or
             onnxruntime-web cannot be had.
     """
-    target = Path(os.path.abspath(output_dir))
+    target = place_of(output_dir)
     models = _shipped() if models is None else models
     try:
         _check_target(target, overwrite)

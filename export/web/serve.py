@@ -11,9 +11,7 @@ from keras_dae.errors import UserError
 ISOLATED = {"Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Embedder-Policy": "require-corp"}
 TYPES = {
     ".js": "text/javascript",
-    ".mjs": "text/javascript",
     ".wasm": "application/wasm",
-    ".onnx": "application/octet-stream",
 }
 
 

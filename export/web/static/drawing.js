@@ -19,20 +19,25 @@ export function stroke(pixels, from, to) {
 
 /** Call `onStroke(from, to)` for each piece of a line that is drawn on a canvas, while `isOn()`. */
 export function listen(canvas, isOn, onStroke) {
-  let last = null;
+  let [pointer, last] = [null, null]; // one at a time: a palm or a second finger draws nothing
   const point = (event) => {
     const box = canvas.getBoundingClientRect();
     return { x: ((event.clientX - box.left) / box.width) * SIZE, y: ((event.clientY - box.top) / box.height) * SIZE };
   };
+  const end = (event) => {
+    if (event.pointerId === pointer) pointer = null;
+  };
   canvas.addEventListener("pointerdown", (event) => {
-    if (!isOn() || !event.isPrimary || event.button !== 0) return;
+    if (!isOn() || pointer !== null || event.button !== 0) return;
     event.preventDefault(); // neither selects nor scrolls
-    canvas.setPointerCapture(event.pointerId);
+    pointer = event.pointerId;
+    canvas.setPointerCapture(pointer);
     last = point(event);
     onStroke(last, last);
   });
   canvas.addEventListener("pointermove", (event) => {
-    if (!last || !event.isPrimary) return;
+    if (event.pointerId !== pointer) return;
+    if (!isOn() || !(event.buttons & 1)) return end(event); // another picture has come, or the release went elsewhere
     const coalesced = event.getCoalescedEvents?.() ?? []; // all that came since the last frame
     for (const part of coalesced.length ? coalesced : [event]) {
       const next = point(part);
@@ -40,5 +45,5 @@ export function listen(canvas, isOn, onStroke) {
       last = next;
     }
   });
-  for (const end of ["pointerup", "pointercancel"]) canvas.addEventListener(end, () => (last = null));
+  for (const type of ["pointerup", "pointercancel"]) canvas.addEventListener(type, end);
 }

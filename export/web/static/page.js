@@ -16,7 +16,8 @@ const state = {
   model: null, // one of MODELS, once it is loaded
 };
 let denoiser;
-let [busy, stale] = [false, false];
+let [busy, stale, failed] = [false, false, false];
+let asked = 0; // for so many pictures, of which the last counts, however long each takes to read
 
 /** Show the state: now, or, while a picture is being denoised, right after. */
 async function refresh() {
@@ -29,9 +30,15 @@ async function refresh() {
     stale = false;
     try {
       await show(state);
+      if (failed) say("");
+      failed = false;
     } catch (error) {
+      failed = true;
+      paint($("denoised"), blank());
+      for (const id of ["denoised-psnr", "facts", "note"]) $(id).textContent = "";
       say(`The picture could not be denoised: ${error.message}`, true);
     }
+    $("save").disabled = failed;
   }
   busy = false;
   main.setAttribute("aria-busy", "false");
@@ -112,13 +119,26 @@ async function loadModels(inputs) {
     setModel(model);
   }
   if (failures.length) say(failures.join(" "), true);
+  if (!state.model) main.setAttribute("aria-busy", "false");
 }
 
 /** Connect the controls; return the radio buttons of the models. */
 function connect(digits) {
-  const take = (picture) => {
-    say("");
+  const take = (picture, message = "") => {
+    asked += 1;
+    say(message);
     setClean(picture);
+  };
+  const open = async (file) => {
+    const number = (asked += 1);
+    try {
+      const { original, ...picture } = await readPicture(file);
+      const shrunk = `${file.name} is made smaller here, from ${original.width}×${original.height} pixels to ` +
+        `${picture.width}×${picture.height}; python -m keras_dae.denoise takes any size.`;
+      if (number === asked) take(picture, original.width > picture.width ? shrunk : "");
+    } catch (error) {
+      if (number === asked) say(error.message, true);
+    }
   };
   listen($("clean"), () => isDigit(state.clean), (from, to) => {
     stroke(state.clean.pixels, from, to);
@@ -127,7 +147,7 @@ function connect(digits) {
   $("clear").onclick = () => take(blank());
   $("another").onclick = () => take(structuredClone(digits[Math.floor(Math.random() * digits.length)]));
   $("save").onclick = () => save($("denoised"), "denoised.png");
-  takeFiles($("file"), (file) => readPicture(file).then(take, (error) => say(error.message, true)));
+  takeFiles($("file"), open);
   $("renew").onclick = () => {
     state.seed += 1;
     state.draws = null;
@@ -155,4 +175,7 @@ async function start() {
   refresh(); // the first run of a model takes longer, which its milliseconds would tell for ever
 }
 
-start().catch((error) => say(error.message, true));
+start().catch((error) => {
+  say(error.message, true);
+  main.setAttribute("aria-busy", "false");
+});

@@ -3,9 +3,13 @@
 import { SIZE } from "./drawing.js";
 
 const MOST_PIXELS = 4e6; // what a phone's memory holds in every stage of the network
+const LONGEST = 16384; // pixels to a side, which every browser's canvas can have
 const COARSE = 128; // pixels; smaller pictures are shown with hard pixels
 
-/** Return the picture in an image file, turned grey as Pillow does it. Throws an Error that says what is wrong. */
+/**
+ * Return the picture in an image file, turned grey as Pillow does it, and made smaller if it has more than MOST_PIXELS,
+ * or LONGEST to a side; `original` is its size before. Throws an Error that says what is wrong.
+ */
 export async function readPicture(file) {
   let bitmap;
   try {
@@ -13,13 +17,15 @@ export async function readPicture(file) {
   } catch {
     throw new Error(`${file.name} is no image that this browser can read (PNG, JPEG, WebP and the like).`);
   }
-  const { width, height } = bitmap;
-  if (width * height > MOST_PIXELS) {
-    const megapixels = ((width * height) / 1e6).toFixed(1);
-    throw new Error(`${file.name} has ${megapixels} megapixels; this page takes up to ${MOST_PIXELS / 1e6}. ` +
-      "Make it smaller, or use python -m keras_dae.denoise, which takes any size.");
+  try {
+    const original = { width: bitmap.width, height: bitmap.height };
+    const ofPixels = Math.sqrt(MOST_PIXELS / (original.width * original.height));
+    const scale = Math.min(1, ofPixels, LONGEST / Math.max(original.width, original.height));
+    const [width, height] = [original.width, original.height].map((size) => Math.max(1, Math.floor(size * scale)));
+    return { pixels: greyOf(bitmap, width, height), width, height, original };
+  } finally {
+    bitmap.close();
   }
-  return { pixels: greyOf(bitmap), width, height };
 }
 
 /** Return the pictures in a square sprite of SIZE × SIZE tiles, row by row. */
@@ -27,7 +33,7 @@ export async function readTiles(url) {
   const response = await fetch(url);
   if (!response.ok) throw new Error(`The test digits cannot be loaded (${response.status}).`);
   const bitmap = await createImageBitmap(await response.blob());
-  const pixels = greyOf(bitmap);
+  const pixels = greyOf(bitmap, bitmap.width, bitmap.height);
   const [across, down] = [bitmap.width / SIZE, bitmap.height / SIZE];
   return Array.from({ length: across * down }, (_, tile) => {
     const start = Math.floor(tile / across) * SIZE * bitmap.width + (tile % across) * SIZE;
@@ -59,14 +65,14 @@ export function psnr(clean, pixels) {
   return -10 * Math.log10(Math.max(sum / clean.length, 1e-10));
 }
 
-function greyOf(bitmap) {
-  const canvas = document.createElement("canvas");
-  [canvas.width, canvas.height] = [bitmap.width, bitmap.height];
+function greyOf(bitmap, width, height) {
+  const canvas = Object.assign(document.createElement("canvas"), { width, height });
   const context = canvas.getContext("2d", { willReadFrequently: true });
   context.fillStyle = "white"; // behind what is transparent
-  context.fillRect(0, 0, canvas.width, canvas.height);
-  context.drawImage(bitmap, 0, 0);
-  const { data } = context.getImageData(0, 0, canvas.width, canvas.height);
+  context.fillRect(0, 0, width, height);
+  context.imageSmoothingQuality = "high";
+  context.drawImage(bitmap, 0, 0, width, height);
+  const { data } = context.getImageData(0, 0, width, height);
   return Float32Array.from({ length: data.length / 4 }, (_, i) => {
     const [red, green, blue] = [data[4 * i], data[4 * i + 1], data[4 * i + 2]];
     return ((19595 * red + 38470 * green + 7471 * blue + 0x8000) >> 16) / 255; // ITU-R 601-2, as Pillow rounds it

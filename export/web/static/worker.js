@@ -3,11 +3,12 @@
 // Messages: {id, task: "load", model, url} and {id, task: "denoise", model, pixels, shape}; each is answered by
 // {id, …result} or {id, error}.
 
-import * as ort from "./ort/ort.wasm.min.mjs";
+import * as ort from "./ort/ort.wasm.min.js";
 
 const MOST_THREADS = 4; // more do not help this small network
 
-ort.env.wasm.wasmPaths = new URL("./ort/", import.meta.url).href; // onnxruntime-web wants it absolute
+const absolute = (name) => new URL(`./ort/${name}`, import.meta.url).href; // onnxruntime-web wants them so
+ort.env.wasm.wasmPaths = { mjs: absolute("ort-wasm-simd-threaded.js"), wasm: absolute("ort-wasm-simd-threaded.wasm") };
 ort.env.wasm.numThreads = self.crossOriginIsolated ? Math.min(navigator.hardwareConcurrency, MOST_THREADS) : 1;
 const sessions = {};
 
