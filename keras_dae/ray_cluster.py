@@ -36,7 +36,7 @@ def connected(address, **options):
             raise UserError(f"expected a Ray cluster at {address}: {first_line(error)}") from None
     try:
         ray.init(address, log_to_driver=False, **options)
-    except (ConnectionError, RuntimeError, ValueError, RayError) as error:
+    except Exception as error:  # noqa: BLE001 - Ray raises bare ones, too
         hint = "" if address == "local" else "; if it wants a token, set RAY_AUTH_MODE=token"
         where = "on this machine" if address == "local" else f"at {address}"
         raise UserError(f"cannot use Ray {where}: {' '.join(str(error).split())}{hint}") from None
@@ -69,9 +69,9 @@ def cluster(address, processes):
         try:
             yield
         except RayError as error:  # no worker could be started, or the cluster is gone
-            raise UserError(f"Ray gave up; the same command goes on: {_last_line(error)}") from None
+            raise UserError(f"Ray gave up; the same command goes on: {reason(error)}") from None
 
 
-def _last_line(error):
-    """Return what it comes down to: Ray puts the worker's traceback into the message."""
-    return (str(error).strip() or type(error).__name__).splitlines()[-1]
+def reason(error):
+    """Return what an exception comes down to: Ray puts another process's traceback into the message of its own."""
+    return str(error).strip().splitlines()[-1] if isinstance(error, RayError) and str(error) else first_line(error)

@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -41,6 +42,7 @@ URL, ADDRESS = "http://127.0.0.1:8501", "127.0.0.1:8500"
 MODEL = f"{URL}/v1/models/denoiser"
 ELSEWHERE = "192.0.2.1"  # this machine, as others would see it
 CLIENTS = 8
+TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "1" * 32}
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +51,7 @@ def server():
     command = [sys.executable, "-m", "export.serving.ray_app", RUN, "--replicas", "2", "2"]
     process = subprocess.Popen(
         command,
+        env={**os.environ, **TOKEN},
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,
@@ -70,7 +73,7 @@ def server():
 
 def family(ancestor):
     """Return `{pid: command line}` of a process's descendants."""
-    listed = subprocess.run(["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
+    listed = subprocess.run(["ps", "-ww", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
     rows = [
         (int(pid), int(parent), command) for pid, parent, command in (row.split(None, 2) for row in listed.splitlines())
     ]
@@ -366,8 +369,21 @@ def test_only_loopback(server, port):
 
 def run_app(*arguments):
     command = [sys.executable, "-m", "export.serving.ray_app", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, env={**os.environ, **TOKEN}, capture_output=True, text=True, timeout=60)
     return done.returncode, done.stderr
+
+
+def test_serve_that_runs_already(server):
+    """It stays as it is, and what it cannot do is said."""
+    (address,) = {match[1] for line in family(server.pid).values() if (match := re.search(r"gcs-address=(\S+)", line))}
+    there = [RUN, "--replicas", 1, 1, "--address", address]
+    with ThreadPoolExecutor(2) as pool:
+        port = pool.submit(run_app, *there, "--port", 8502)
+        other = pool.submit(run_app, *there, "--name", "other")
+        assert_user_error(*port.result(), "Ray Serve runs there already with port 8501, not port 8502")
+        assert_user_error(*other.result(), "Prefix / is being used by application", "denoiser")
+    assert requests.get(MODEL, timeout=60).status_code == 200
+    assert requests.get(f"{MODEL[:-8]}other", timeout=60).status_code == 404
 
 
 def test_a_port_that_is_taken(server):

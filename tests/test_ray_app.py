@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +49,6 @@ def test_the_app():
     assert "skipped" not in done.stdout
 
 
-NAMES = st.sampled_from(["b64", "noisy", "image_bytes"])
 VALUES = st.recursive(
     st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=4),
     lambda inner: (
@@ -75,6 +75,17 @@ def test_any_body_is_answered_or_refused(servable, body):
         assert str(error)
 
 
+def test_a_string_among_numbers_costs_no_memory():
+    body = json.dumps({"instances": ["A" * 1_000_000] + [1] * 1000})
+    tracemalloc.start()
+    try:
+        with pytest.raises(Refused, match="expected JSON numbers"):
+            rest.read_predict(body)
+        assert tracemalloc.get_traced_memory()[1] < 20e6
+    finally:
+        tracemalloc.stop()
+
+
 def test_images_of_one_request_keep_their_order(servable):
     random = np.random.default_rng(0)
     images = [np.uint8(random.integers(0, 256, (size, size, 1))) for size in (28, 20, 28, 33, 20)]
@@ -96,6 +107,8 @@ def test_version_is_the_newest_saved_model(tmp_path):
         (["mnist", "--replicas", "2", "1"], "--replicas"),
         (["mnist", "--replicas", "0", "1"], "--replicas"),
         (["mnist", "--port", "70000"], "70000"),
+        (["mnist", "--port", "0"], "from 1 to 65535"),
+        (["mnist", "--port", "8500"], "two ports"),
         (["mnist", "--host", "no such host"], "no such host"),
     ],
 )

@@ -13,6 +13,7 @@ import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import assert_user_error
 from google.protobuf import text_format
 from PIL import Image
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
@@ -136,9 +137,20 @@ def test_a_bad_image_costs_no_other(way, tmp_path, capsys):
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["good.png"]
 
 
+def test_no_image_is_lost(tmp_path, capsys):
+    picture(tmp_path / "a.png", 28, 28)
+    before = (tmp_path / "a.png").read_bytes()
+    assert_user_error(main([str(tmp_path / "a.png"), "--output-dir", str(tmp_path)]), capsys.readouterr().err, "input")
+    assert (tmp_path / "a.png").read_bytes() == before
+    picture(tmp_path / "a.jpg", 28, 28)
+    both = [str(tmp_path / name) for name in ("a.png", "a.jpg")]
+    error = (main([*both, "--output-dir", str(tmp_path / "out")]), capsys.readouterr().err)
+    assert_user_error(*error, "would both become")
+
+
 def test_unknown_model(way, tmp_path, capsys):
     picture(tmp_path / "a.png", 28, 28)
-    options = [str(tmp_path / "a.png"), "--output-dir", str(tmp_path), "--model", "other", *way]
+    options = [str(tmp_path / "a.png"), "--output-dir", str(tmp_path / "out"), "--model", "other", *way]
     assert main(options) == 1
     assert "Servable not found" in capsys.readouterr().err
 

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from keras_dae import errors
+from keras_dae.denoise_files import Work, check_targets
 from keras_dae.errors import UserError, first_line
 from keras_dae.files import whole_file
 
@@ -95,7 +96,7 @@ def denoise_grpc(image, address="127.0.0.1:8500", model="denoiser", timeout=30.0
 
 
 def denoise_files(paths, output_dir, denoise):
-    """Write `output_dir/<name>.png` for each image file; go on past a bad one.
+    """Write `output_dir/<name>.png` for each image file; go on past a bad one. What is there already is replaced.
 
     Args:
         paths: image files.
@@ -103,16 +104,19 @@ def denoise_files(paths, output_dir, denoise):
         denoise: function from an image file's bytes to a PNG's.
 
     Raises:
+        UserError: an output would overwrite an input, or two inputs would give one.
         RequestFailed: at the end, naming the files that could not be done.
     """
+    files = [Work(path, Path(output_dir, f"{path.stem}.png")) for path in map(Path, paths)]
+    check_targets(files)
     failed = []
-    for path in map(Path, paths):
+    for source, target in files:
         try:
-            denoised = denoise(path.read_bytes())
-            with whole_file(Path(output_dir, f"{path.stem}.png")) as temporary:
+            denoised = denoise(source.read_bytes())
+            with whole_file(target) as temporary:
                 temporary.write_bytes(denoised)
-        except (OSError, RequestFailed) as error:
-            failed.append(f"{path}: {first_line(error)}")
+        except (OSError, UserError) as error:
+            failed.append(f"{source}: {first_line(error)}")
     if failed:
         raise RequestFailed(f"{len(failed)} of {len(paths)} images failed: {'; '.join(failed)}")
 

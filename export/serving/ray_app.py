@@ -72,6 +72,8 @@ def serving(run, name="denoiser", host="127.0.0.1", port=8501, grpc_port=8500, r
     least, most = replicas or (1, cores())
     if not 1 <= least <= most:
         raise UserError(f"expected --replicas MIN MAX of at least 1, ascending; got {least} {most}")
+    if port == grpc_port:
+        raise UserError(f"expected two ports for REST and gRPC, got {port} for both")
     run = Path(find(run)).resolve()
     Servable(run, name)  # so that what is wrong with it is said at once
     with contextlib.ExitStack() as stack:
@@ -92,8 +94,9 @@ def _ray_here(host, port, grpc_port, cpus):
         token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
         for variable, value in {**ENVIRONMENT, **token}.items():
             os.environ.setdefault(variable, value)
-        for wanted in filter(None, (port, grpc_port)):
-            _check_free(host, wanted)
+        _check_free(host, port)
+        if grpc_port:
+            _check_free(host, grpc_port)
         for variable in ("RAY_SERVE_HAPROXY_STATS_PORT", "RAY_SERVE_HAPROXY_METRICS_PORT"):
             _check_free("", int(os.environ[variable]), f"set {variable}")
         from keras_dae.ray_cluster import ALONE, connected

@@ -9,11 +9,13 @@ import logging
 import grpc
 from google.protobuf.empty_pb2 import Empty
 from ray import serve
+from ray.serve.context import _get_global_client as get_client  # for want of a public way to ask what runs
 from starlette.responses import Response
 
 from export.serving import description, rest
 from export.serving.servable import MAX_BYTES, Refused, Servable
-from keras_dae.errors import UserError, first_line
+from keras_dae.errors import UserError
+from keras_dae.ray_cluster import reason
 
 LOOPBACK = ("ipv4:127.", "ipv6:%5B::1%5D:", "unix:")
 TIMEOUT = 60.0  # seconds that a request may take, waiting included
@@ -155,20 +157,41 @@ def deploy(run, name, replicas, http, grpc):
         grpc: those for gRPC: port and services.
 
     Raises:
-        UserError: Serve or a replica cannot be started.
+        UserError: Serve or a replica cannot be started, or Serve runs already with other options.
     """
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
     least, most = replicas
     scaling = {"min_replicas": least, "max_replicas": most, "target_ongoing_requests": BUSY}
     is_open = http["host"] not in ("127.0.0.1", "::1", "localhost")
     app = Replica.options(autoscaling_config=scaling).bind(run, name, bool(grpc["grpc_servicer_functions"]), is_open)
-    try:
-        timeout = {"request_timeout_s": TIMEOUT}
-        serve.start(http_options=http | timeout, grpc_options=grpc | timeout, logging_config=QUIET)
-        serve.run(app, name=name)
-    except (RuntimeError, ConnectionError, ValueError) as error:
-        raise UserError(f"cannot serve {run}: {first_line(error)}") from None
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(_started(http, grpc))
+            stack.callback(serve.delete, name)
+            serve.run(app, name=name)
+        except UserError:
+            raise
+        except Exception as error:  # noqa: BLE001 - Ray's have no common base
+            raise UserError(f"cannot serve {run}: {reason(error)}") from None
+        yield
+
+
+@contextlib.contextmanager
+def _started(http, grpc):
+    """Have Serve run while the block lasts, with these options; one that runs already, and stays, must have them."""
+    client = get_client(raise_if_no_controller_running=False)
+    if client is not None:
+        details = client.get_serve_details()
+        for wanted, found in ((http, details["http_options"]), (grpc, details["grpc_options"])):
+            if differing := [name for name in wanted if wanted[name] != found.get(name)]:
+                there = ", ".join(f"{name} {found.get(name)}" for name in differing)
+                asked = ", ".join(f"{name} {wanted[name]}" for name in differing)
+                raise UserError(f"Ray Serve runs there already with {there}, not {asked}; give those, or end it")
+        yield
+        return
+    timeout = {"request_timeout_s": TIMEOUT}
+    serve.start(http_options=http | timeout, grpc_options=grpc | timeout, logging_config=QUIET)
     try:
         yield
     finally:
-        serve.delete(name)
+        serve.shutdown()

@@ -4,6 +4,7 @@ https://www.tensorflow.org/tfx/serving/api_rest
 """
 
 import base64
+import itertools
 import json
 import re
 
@@ -86,13 +87,18 @@ def _named(value, name):
 
 
 def _numbers(value):
-    try:
-        numbers = np.asarray(value)
-    except (ValueError, RecursionError):
-        raise Refused("INVALID_ARGUMENT", "expected lists of one length at each level") from None
-    if numbers.dtype.kind not in "iuf":
+    # Before NumPy sees them: of a long string among many numbers it would make as many long strings.
+    level = [value]
+    while (kinds := set(map(type, level))) == {list}:
+        level = list(itertools.chain.from_iterable(level))
+    if kinds - {int, float, list}:
         raise Refused("INVALID_ARGUMENT", "expected JSON numbers in noisy")
-    return numbers
+    try:
+        return np.asarray(value, np.float64)
+    except OverflowError:
+        raise Refused("INVALID_ARGUMENT", "expected noisy to be finite float32 numbers") from None
+    except (ValueError, TypeError, RecursionError):
+        raise Refused("INVALID_ARGUMENT", "expected lists of one length at each level") from None
 
 
 def _strings(value):
