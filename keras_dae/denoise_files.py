@@ -78,7 +78,7 @@ def report(done, kept, failed, seconds):
     rate = f" ({done / seconds:,.0f} images/s)" if done else ""
     print(f"{done} denoised in {seconds:.1f} s{rate}, {kept} kept, {len(failed)} failed", file=sys.stderr)
     for name, error in sorted(failed):
-        print(f"{printable(name)}: {error}", file=sys.stderr)
+        print(f"{printable(name)}: {printable(error)}", file=sys.stderr)
 
 
 def _denoise_in_processes(model, parts, processes):
@@ -179,11 +179,11 @@ def split(files, length, most_files, most_bytes):
         length: function of a `Work`: the bytes of its source.
         most_files, most_bytes: numbers.
     """
-    parts, size = [], most_bytes
+    parts, size = [], 0
     for file in files:
         bytes_of_file = length(file)
         size += bytes_of_file
-        if size > most_bytes or len(parts[-1]) == most_files:
+        if not parts or size > most_bytes or len(parts[-1]) == most_files:
             parts.append([])
             size = bytes_of_file
         parts[-1].append(file)

@@ -21,10 +21,10 @@ from pyarrow.fs import FileType
 from keras_dae import shards, storage
 from keras_dae.denoise import model_file, open_denoiser
 from keras_dae.denoise_files import SomeFailed, Work, check_targets, report, split
-from keras_dae.errors import UserError, printable
+from keras_dae.errors import UserError, first_line
 from keras_dae.image_io import SUFFIXES
 from keras_dae.ray_cluster import cluster
-from keras_dae.ray_worker import Worker
+from keras_dae.ray_worker import Worker, failure
 
 FORMATS = (*SUFFIXES, shards.SUFFIX)
 PARTS = 8  # for each worker, if there is work enough, so that all end at about the same time
@@ -72,8 +72,9 @@ def denoise_on_ray(inputs, model, output_dir, overwrite=False, processes=None, a
             parts = split(missing, lambda work: sizes[work.source], *limits)
             denoised, failed = run_parts(parts, workers, file.read_bytes(), source, target, column)
             seconds = time.perf_counter() - start
+        failed += _out_of_sight(target, missing, failed)
     kept = len(files) - len(missing)
-    report(denoised, kept, [(_name(failure), failure["error"]) for failure in failed], seconds)
+    report(denoised, kept, [(_name(one), one["error"]) for one in failed], seconds)
     _write_table(target, root / TABLE, failed)
     if failed:
         raise SomeFailed(f"{len(failed)} could not be denoised, see above, or {TABLE} in {output_dir}")
@@ -111,12 +112,22 @@ def _check_column(filesystem, files, column):
 
 def _missing(filesystem, root, files):
     """Return the `Work`s whose outputs are not there, or are Parquet files with images that failed."""
-    there = storage.find(filesystem, root, FORMATS) or {}
+    there = storage.find(filesystem, root) or {}
     old = [work.target for work in files if work.target in there and shards.is_shard(work.target)]
     with ThreadPoolExecutor(storage.REQUESTS) as pool:
         failed = pool.map(lambda path: shards.has_failed(filesystem, os.fsencode(path)), old)
         again = {path for path, has_failed in zip(old, failed) if has_failed}
     return [work for work in files if work.target not in there or work.target in again]
+
+
+def _out_of_sight(filesystem, files, failed):
+    """Return failures for outputs that are not here, though some worker wrote them: onto its own machine's disk."""
+    if not storage.is_local(filesystem):
+        return []
+    error = "the output is not to be seen on this machine: on a cluster, all must share the folder, or use an address"
+    known = {one["file"] for one in failed}
+    unseen = (failure(work.source, error) for work in files if not os.path.exists(work.target))
+    return [one for one in unseen if one["file"] not in known]
 
 
 def part_limits(files, size, workers):
@@ -139,7 +150,7 @@ def run_parts(parts, workers, model, source, target, column, in_flight=2):
         in_flight: parts that a worker has, or has waiting. With one that kills, those behind it are lost, too.
     """
     done = _map(parts, min(workers, len(parts)), in_flight, (ray.put(model), source, target, column))
-    denoised, failed = sum(row["denoised"] for row in done), [failure for row in done for failure in row["failed"]]
+    denoised, failed = sum(row["denoised"] for row in done), [one for row in done for one in row["failed"]]
     survived, pieces = {row["part"] for row in done}, []
     for index, part in enumerate(parts):
         if index in survived:
@@ -149,7 +160,7 @@ def run_parts(parts, workers, model, source, target, column, in_flight=2):
             pieces += [part[start : start + length] for start in range(0, len(part), length)]
         else:
             error = f"the worker that had it died {RETRIES + 1} times; was memory short?"
-            failed.append({"file": printable(part[0].source), "row": None, "error": error})
+            failed.append(failure(part[0].source, error))
     if pieces:
         more, others = run_parts(pieces, workers, model, source, target, column, in_flight=1)
         denoised, failed = denoised + more, failed + others
@@ -185,8 +196,8 @@ def _map(parts, workers, in_flight, arguments):
     return [*done.iter_rows()]
 
 
-def _name(failure):
-    return failure["file"] if failure["row"] is None else f"{failure['file']}, row {failure['row']}"
+def _name(failed):
+    return failed["file"] if failed["row"] is None else f"{failed['file']}, row {failed['row']}"
 
 
 def _write_table(filesystem, path, failed):
@@ -196,7 +207,11 @@ def _write_table(filesystem, path, failed):
         writer = csv.DictWriter(text, ["file", "row", "error"])
         writer.writeheader()
         writer.writerows(failed)
-        with storage.whole_stream(filesystem, path) as file:
-            file.write(text.getvalue().encode())
-    elif filesystem.get_file_info(str(path)).type == FileType.File:
-        filesystem.delete_file(str(path))
+    try:
+        if failed:
+            with storage.whole_stream(filesystem, path) as file:
+                file.write(text.getvalue().encode())
+        elif filesystem.get_file_info(os.fsencode(path)).type == FileType.File:
+            filesystem.delete_file(os.fsencode(path))
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {first_line(error)}") from None

@@ -25,6 +25,11 @@ RESULT = pa.schema(
 )
 
 
+def failure(source, error, row=None):
+    """Return one of RESULT's `failed`, in Unicode that Arrow takes."""
+    return {"file": printable(source), "row": row, "error": printable(error)}
+
+
 class Worker:
     """A function of parts, for `Dataset.map_batches`, that loads the model once."""
 
@@ -52,15 +57,15 @@ class Worker:
             local = storage.is_local(self.source) and storage.is_local(self.target)
             each = map if local else functools.partial(map_ahead, pool, ahead=storage.REQUESTS)
             errors = denoise_part(self.denoiser, works, self._read, self._write, each)
-        failed = [{"file": printable(source), "row": None, "error": error} for source, error in errors]
+        failed = [failure(source, error) for source, error in errors]
         return len(works) - len(failed), failed
 
     def _shard(self, work):
         result = attempt(self._denoise_shard, work)
         if isinstance(result, Exception):
-            return 0, [{"file": printable(work.source), "row": None, "error": first_line(result)}]
+            return 0, [failure(work.source, first_line(result))]
         denoised, errors = result
-        return denoised, [{"file": printable(work.source), "row": row, "error": error} for row, error in errors]
+        return denoised, [failure(work.source, error, row) for row, error in errors]
 
     def _denoise_shard(self, work):
         with (

@@ -51,7 +51,8 @@ def _is_bytes(kind):
 def denoise_shard(denoiser, source, target, column=None):
     """Denoise a Parquet file: same schema, same rows in the same order and row groups, same codecs.
 
-    An image that cannot be denoised becomes null, so that no noisy one passes for denoised; nulls stay null.
+    An image that cannot be denoised becomes null, so that no noisy one passes for denoised; nulls stay null. (So the
+    images of the new file may be null, whatever the schema said.)
 
     Args:
         denoiser: `keras_dae.denoise.Denoiser`.
@@ -69,6 +70,7 @@ def denoise_shard(denoiser, source, target, column=None):
     with pq.ParquetFile(source, pre_buffer=True) as file:
         schema = file.schema_arrow
         position = schema.get_field_index(image_column(schema, column))
+        schema = schema.set(position, schema.field(position).with_nullable(True))
         with pq.ParquetWriter(target, schema, compression=_codecs(file.metadata)) as writer:
             first_row = 0
             for group in range(file.num_row_groups):
@@ -115,7 +117,7 @@ def _denoise_images(denoiser, images):
             results[index] = result
     if pa.types.is_struct(kind):
         absent = pa.array([result is None for result in results])
-        fields[place] = pa.array(results, kind.field(place).type)
+        fields[place] = pa.array([result or b"" for result in results], kind.field(place).type)  # it may be not null
         return pa.StructArray.from_arrays(fields, fields=list(kind), mask=absent), len(given), errors
     return pa.array(results, kind), len(given), errors
 

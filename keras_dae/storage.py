@@ -37,8 +37,8 @@ def is_local(filesystem):
     return isinstance(filesystem, LocalFileSystem)
 
 
-def find(filesystem, path, suffixes):
-    """Return path -> bytes of the file at `path`, or of all files below it that end in `suffixes`.
+def find(filesystem, path, suffixes=""):
+    """Return path -> bytes of the file at `path`, or of all files below it, that end in `suffixes` if these are given.
 
     None when there is nothing of that name.
 

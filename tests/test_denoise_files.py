@@ -13,7 +13,7 @@ from PIL import Image, ImageSequence
 
 from export.to_onnx import export_onnx
 from keras_dae.denoise import load_denoiser, main
-from keras_dae.denoise_files import denoise_part
+from keras_dae.denoise_files import Work, denoise_part, split
 from keras_dae.image_io import decode, encode
 from keras_dae.model import build_autoencoder
 
@@ -158,6 +158,24 @@ def test_a_bad_file_costs_no_other(tree, model, tmp_path, capsys):
         assert name in error
     assert len(list((tmp_path / "out").rglob("*.png"))) == 9
     assert len(list((tmp_path / "out").rglob("*"))) == 9 + 2  # and two folders: nothing half-written
+    assert run([tree], model, tmp_path / "out") == 1
+    assert "0 denoised" in (error := capsys.readouterr().err)
+    assert "9 kept, 5 failed" in error
+
+
+@pytest.mark.parametrize("names", [["empty.png"], ["empty.png", "grey.png"]])
+def test_an_empty_file_comes_first(names, model, tmp_path, capsys):
+    (tmp_path / "empty.png").touch()
+    IMAGES["grey.png"].save(tmp_path / "grey.png")
+    assert run([tmp_path / name for name in names], model, tmp_path / "out") == 1
+    assert f"{len(names) - 1} denoised" in capsys.readouterr().err
+
+
+def test_split():
+    sizes = [0, 5, 5, 1, 0, 0, 0, 30, 0]
+    works = [Work(Path(str(size)), None) for size in sizes]
+    parts = split(works, lambda work: int(work.source.name), most_files=3, most_bytes=10)
+    assert [[int(work.source.name) for work in part] for part in parts] == [[0, 5, 5], [1, 0, 0], [0], [30], [0]]
 
 
 def test_a_stopped_job_does_only_what_is_missing(tree, model, tmp_path, capsys):

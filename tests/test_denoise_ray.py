@@ -1,12 +1,13 @@
 """The same files and pixels through Ray as through the local engine, whatever dies; on a cluster of its own, alone."""
 
 import csv
+import io
 import json
 import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pytest
@@ -19,12 +20,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from alone import ALONE, why_not
 from campaign_ray import ROOT, campaign, content, denoise_locally, kill, png, write_inputs
+from pyarrow.fs import LocalFileSystem
 
 from keras_dae.denoise import load_denoiser, main
-from keras_dae.denoise_files import denoise_files
+from keras_dae.denoise_files import Work, denoise_files
+from keras_dae.denoise_ray import _missing, _out_of_sight, _write_table, plan
 from keras_dae.errors import UserError
 from keras_dae.image_io import decode
-from keras_dae.shards import image_column
+from keras_dae.ray_worker import RESULT, failure
+from keras_dae.shards import denoise_shard, image_column
 
 MODEL = "mnist"
 PORT = 6379  # of a network that is the cluster's alone
@@ -193,6 +197,52 @@ def test_killed_drivers_and_workers(alone, tmp_path):
     source = write_inputs(tmp_path / "in", shards=6, rows=1500, files=1500)
     expected = denoise_locally(source, MODEL, tmp_path / "local")
     assert campaign(source, MODEL, tmp_path / "out", expected, kills=2, seconds=1) >= 1
+
+
+@pytest.mark.parametrize("kind", [pa.binary(), pa.struct([pa.field("bytes", pa.binary(), nullable=False)])])
+def test_a_bad_image_where_none_may_be_null(kind):
+    values = [png(np.full((30, 30), 99, np.uint8)), b"no image"]
+    rows = values if kind == pa.binary() else [{"bytes": value} for value in values]
+    schema = pa.schema([pa.field("image", kind, nullable=False)])
+    source, target = io.BytesIO(), io.BytesIO()
+    pq.write_table(pa.table([pa.array(rows, kind)], schema), source)
+    denoised, ((row, _),) = denoise_shard(load_denoiser(MODEL), source, target)
+    assert (denoised, row) == (1, 1)
+    assert pq.read_table(target)["image"].is_valid().to_pylist() == [True, False]
+
+
+def test_odd_names(tmp_path):
+    """Inputs without an ending, and folders that are not in Unicode."""
+    given, folder = tmp_path / "photo", tmp_path / os.fsdecode(b"out\xff")
+    Image.fromarray(np.zeros((30, 30), np.uint8)).save(given, "PNG")
+    _, _, files = plan([given], folder)
+    assert _missing(LocalFileSystem(), folder, files) == files
+    folder.mkdir()
+    (folder / "photo").touch()
+    assert _missing(LocalFileSystem(), folder, files) == []
+    _write_table(LocalFileSystem(), folder / "failed.csv", [failure(folder, f"cannot write {folder}")])
+    assert "\\udcff" in (folder / "failed.csv").read_text()
+    pa.Table.from_pylist([{"part": 0, "denoised": 0, "failed": [failure(folder, f"cannot write {folder}")]}], RESULT)
+    _write_table(LocalFileSystem(), folder / "failed.csv", [])
+    assert not (folder / "failed.csv").exists()
+
+
+def test_a_table_that_cannot_be_written():
+    class Full(LocalFileSystem):
+        def get_file_info(self, path):
+            raise OSError("403, no rights")
+
+    with pytest.raises(UserError, match=r"cannot write bucket/failed\.csv: 403, no rights"):
+        _write_table(Full(), PurePosixPath("bucket/failed.csv"), [])
+
+
+def test_outputs_on_another_machines_disk(tmp_path):
+    works = [Work(tmp_path / name, tmp_path / "out" / name) for name in ("here", "failed", "elsewhere")]
+    (tmp_path / "out").mkdir()
+    works[0].target.touch()
+    (one,) = _out_of_sight(LocalFileSystem(), works, [failure(works[1].source, "no image")])
+    assert one["file"] == str(works[2].source)
+    assert "share the folder" in one["error"]
 
 
 def test_which_column():
