@@ -86,7 +86,7 @@ def check_run(run, formats=None):
     """Prove the artefacts in a run folder once more; return `(entries, paths)`, see `verify`.
 
     Raises:
-        UserError: no run or format, none of its artefacts is there, or a package that one needs is not.
+        UserError: no run or format, an artefact that was asked for is not there, or none, or a package that one needs.
         ParityError: an artefact does not compute what model.keras does.
     """
     from export.to_saved_model import next_version
@@ -96,9 +96,11 @@ def check_run(run, formats=None):
     run = Path(run)
     newest = str(next_version(run / FILES["saved_model"]) - 1)
     paths = {name: run / FILES[name] / (newest if name == "saved_model" else "") for name in formats or FORMATS}
-    paths = {name: path for name, path in paths.items() if path.exists()}
-    if not paths:
-        raise UserError(f"expected exports in {run}, found none; python -m export {run} makes them")
+    missing = [name for name, path in paths.items() if not path.exists()]
+    if missing and (formats or len(missing) == len(paths)):
+        names = ", no ".join(FILES[name] for name in missing)
+        raise UserError(f"expected exports in {run}, found no {names}; python -m export {run} makes them")
+    paths = {name: path for name, path in paths.items() if name not in missing}
     _check_installed(paths)
     # 8 bits must be as close to Keras as they were when what they lose was measured.
     proof = read_json(run / "parity.json") if (run / "parity.json").is_file() else {}

@@ -7,10 +7,10 @@ import shutil
 from contextlib import contextmanager
 from pathlib import Path
 
-from export.run import check_run
+from export.run import FILES, check_run
 from keras_dae.errors import UserError, printable
 from keras_dae.evaluation_text import METRICS, level_name, noise_name
-from keras_dae.files import expecting, locked, put_folder_in_place, read_json, remove_old, sync, write_json
+from keras_dae.files import expecting, locked, place_of, put_folder_in_place, read_json, remove_old, sync, write_json
 from keras_dae.model_card import card_text
 
 COPIED = ("metrics.json", "model.keras", "samples.png")
@@ -88,14 +88,14 @@ def export_hub(run, output_dir, overwrite=False):
         UserError: the run lacks something, or the folder is there already or cannot be written.
         ParityError: an export does not compute what model.keras does.
     """
-    run, target = Path(run), Path(output_dir)
+    run, target = Path(run), place_of(output_dir)
     if missing := [name for name in ("config.json", *COPIED) if not (run / name).is_file()]:
         raise UserError(f"expected the folder of a finished training, got {run}, which has no {', '.join(missing)}")
     if missing := [name for name in ("model.onnx", "parity.json") if not (run / name).is_file()]:
         raise UserError(f"{run} has no {' and no '.join(missing)}; python -m export {run} makes and proves them")
     _check_target(target, overwrite)
     with locked(target):
-        entries, paths = check_run(run, tuple(ONNX_FILES))
+        entries, paths = check_run(run, [name for name in ONNX_FILES if (run / FILES[name]).exists()])
         with _new_folder(target) as folder:
             _fill(folder, run, entries, paths)
     return {name: target / ONNX_FILES[name] for name in paths}

@@ -9,7 +9,9 @@ BATCH = 250
 
 
 def open_backend(run, backend):
-    """Return a function from float32 `(n, height, width, channels)` in [0, 1] to the denoised images, likewise.
+    """Return a function from float32 `(n, height, width, channels)` to the denoised images, likewise, in [0, 1].
+
+    Noise that was not clipped may leave [0, 1].
 
     Args:
         run: run folder.
@@ -36,7 +38,13 @@ def _keras(run, _):
 def _onnx(run, backend):
     from keras_dae.denoise import load_denoiser
 
-    return load_denoiser(_there(run, {"onnx": "model.onnx", "int8": "model.int8.onnx"}[backend]))
+    denoiser = load_denoiser(_there(run, {"onnx": "model.onnx", "int8": "model.int8.onnx"}[backend]))
+
+    def denoise(noisy):
+        _check_channels(run, denoiser.channels, noisy)
+        return denoiser.denoise_batch(noisy)
+
+    return denoise
 
 
 def _saved_model(run, _):

@@ -87,7 +87,8 @@ class Checkpoint(keras.callbacks.Callback):
 
     def _all(self):
         """Return the checkpoints, oldest first."""
-        return sorted(self.folder.glob("epoch-*")) if self.folder else []
+        found = self.folder.glob("epoch-*") if self.folder else []
+        return sorted(found, key=lambda path: (len(path.name), path.name))  # from epoch 10,000 on, names are longer
 
 
 def save_variables(path, variables):

@@ -181,10 +181,10 @@ def _is_trained(trained_for, config):
 
 
 def _name(run, runs):
-    """Return the folder's name, or its path where two have the same name."""
-    run = Path(run)
-    name = run.resolve().name
-    return name if [Path(other).resolve().name for other in runs].count(name) == 1 else str(run)
+    """Return the folder's name, with as much of the path before it as tells it from the others."""
+    parts, *others = (Path(path).resolve().parts for path in (run, *runs))
+    count = next(n for n in range(1, len(parts) + 1) if all(o[-n:] != parts[-n:] for o in others if o != parts))
+    return "/".join(parts[-count:])
 
 
 def main(argv=None):

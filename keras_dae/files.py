@@ -111,6 +111,18 @@ def check_archive(file):
             raise ValueError(f"{damaged} is damaged: its checksum is wrong")
 
 
+def place_of(folder):
+    """Return the Path of a folder that is to be made or replaced as a whole.
+
+    Raises:
+        UserError: the current folder is it, or is in it, and would be gone.
+    """
+    place = Path(os.path.realpath(folder))
+    if Path.cwd().is_relative_to(place):
+        raise UserError(f"expected a folder beside or below the current one, got {folder}, which would be replaced")
+    return Path(folder)
+
+
 def put_folder_in_place(finished, target):
     """Rename folder `finished` to `target`; a folder already there is kept until the new one stands.
 

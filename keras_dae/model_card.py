@@ -59,7 +59,8 @@ from parity.json.
 USED = """
 ## Used
 
-In this folder. With keras_dae, after `python -m export .`, any image files, without starting TensorFlow:
+In this folder; `python -m export .` makes the exports that are not in it. With keras_dae, any image files, without
+starting TensorFlow:
 
 ```bash
 python -m keras_dae.denoise scans/ --model . --output-dir denoised

@@ -11,7 +11,7 @@ from keras_dae import errors, workers
 from keras_dae.config import RECIPES, TrainConfig
 from keras_dae.data import NAMES, load_dataset
 from keras_dae.errors import UserError
-from keras_dae.files import locked, put_folder_in_place, remove_old
+from keras_dae.files import locked, place_of, put_folder_in_place, remove_old
 from keras_dae.names import INITIALIZATIONS, NOISES, SCHEDULES
 from keras_dae.run_folder import begin, check_target, default_name, lacks_last_step, load_config, remove_checkpoints
 
@@ -42,7 +42,7 @@ def train_and_evaluate(config, output_dir=None, overwrite=False, tensorboard=Non
         return _help(config)
     if tensorboard and importlib.util.find_spec("tensorboard") is None:
         raise UserError("--tensorboard needs TensorBoard: pip install 'keras_dae[tensorboard]'")
-    if output_dir is not None and not lacks_last_step(Path(output_dir), config):
+    if output_dir is not None and not lacks_last_step(place_of(output_dir), config):
         check_target(Path(output_dir), overwrite)
     dataset = load_dataset(config)
     run = Path(output_dir) if output_dir is not None else Path("saved_models", default_name(config, dataset))

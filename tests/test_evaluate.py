@@ -106,8 +106,9 @@ def test_several_runs_of_one_name_and_the_card(run, tmp_path):
     other = tmp_path / "run"
     shutil.copytree(run, other)
     rows = rows_of(evaluate([other, run]))
-    assert list(rows) == [*CLASSICAL, str(other), str(run)]
-    assert rows[str(other)]["psnr"] == rows[str(run)]["psnr"]
+    names = [f"{folder.parent.name}/run" for folder in (other, run)]  # of the path, what tells them apart
+    assert list(rows) == [*CLASSICAL, *names]
+    assert rows[names[0]]["psnr"] == rows[names[1]]["psnr"]
     assert sorted(path.suffix for path in (other / "evaluation").iterdir()) == [".csv", ".json", ".png", ".png", ".png"]
     card = (other / "README.md").read_text()
     assert "evaluation/psnr.png" in card
@@ -124,6 +125,11 @@ def test_a_range_of_noise_is_drawn_as_in_training(digits_npz, tmp_path):
     assert rows_of(evaluation)["blind"]["trained_for_this"]
     assert rows_of(evaluate([run], noise=("pepper",), output_dir=tmp_path))["blind"]["trained_for_this"] is False
     assert "noise 0 to 1" in table(evaluation)
+
+
+def test_noise_that_is_not_clipped(run, tmp_path):
+    rows = rows_of(evaluate([run], ["keras", "onnx"], [0.5], tmp_path, clip=False))
+    assert rows["run [onnx]"]["psnr"]["mean"] == pytest.approx(rows["run [keras]"]["psnr"]["mean"], 1e-5)
 
 
 def test_real_pairs(photographs, tmp_path):

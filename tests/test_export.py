@@ -345,7 +345,11 @@ class TestBadInput:
     def test_nothing_to_check(self, tmp_path, run, capsys):
         (tmp_path / "bare").mkdir()
         shutil.copy(run / "model.keras", tmp_path / "bare")
-        self.check(capsys, [tmp_path / "bare", "--check"], "found none")
+        self.check(capsys, [tmp_path / "bare", "--check"], "found no saved_model, no model.onnx")
+
+    def test_what_is_asked_for_must_be_there(self, run, capsys):
+        (run / "model.int8.onnx").unlink()
+        self.check(capsys, [run, "--check", "--formats", "onnx", "int8"], "found no model.int8.onnx")
 
     def test_output_below_a_file(self, run, tmp_path, capsys):
         (tmp_path / "file").write_text("")

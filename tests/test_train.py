@@ -183,6 +183,13 @@ def test_folder_of_something_else_is_never_overwritten(tiny, tmp_path):
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
 
 
+def test_current_folder_is_not_replaced(tiny, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for here in (".", "..", tmp_path):
+        with pytest.raises(UserError, match="beside or below the current one"):
+            train_and_evaluate(tiny, here)
+
+
 def test_output_below_a_file(tiny, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write into"):
