@@ -3,6 +3,7 @@
 import argparse
 import hashlib
 import itertools
+import os
 import sys
 import warnings
 
@@ -36,8 +37,8 @@ def load_denoiser(path, threads=None):
 def model_file(path):
     """Return the path of the .onnx file that `load_denoiser` loads. Raises `UserError` unless it is as proven."""
     found = find(path)
-    file = found / "model.onnx" if found.is_dir() else found
-    if not file.is_file():
+    file = found / "model.onnx" if os.path.isdir(found) else found
+    if not os.path.isfile(file):
         raise UserError(
             f"expected a run folder with model.onnx, a .onnx file, or {' or '.join(NAMES)}; got {path}; "
             "python -m export makes one"
@@ -67,7 +68,7 @@ def open_denoiser(model, name, threads=None):
 def _check_proven(file):
     """Raise `UserError` when a run's file is not the one that was proven; files without a proof pass."""
     proof = file.with_name("parity.json")
-    if not proof.is_file():
+    if not os.path.isfile(proof):
         return
     for entry in read_json(proof).values():
         if not isinstance(entry, dict) or entry.get("file") != file.name:

@@ -15,7 +15,7 @@ from keras_dae.denoise_contents import attempt, denoise_contents
 from keras_dae.errors import UserError, first_line, printable
 from keras_dae.files import size_of, whole_file
 from keras_dae.image_files import find_files
-from keras_dae.image_io import SUFFIXES, decode, encode
+from keras_dae.image_io import SUFFIXES
 from keras_dae.processes import cores, map_in_processes
 
 PART_FILES, PART_BYTES = 256, 2**20  # what one process takes at a time; larger files go alone
@@ -130,11 +130,14 @@ def denoise_part(denoiser, part, read=_read, write=_write, each=map):
 
 def denoise_pipe(denoiser, source, target):
     """Read an image file from the binary stream `source`, write the denoised one to `target`. Raises `UserError`."""
+    (denoised,) = denoise_contents(denoiser, [source.read()])
+    if isinstance(denoised, Exception):
+        raise UserError(f"expected an image on standard input: {first_line(denoised)}")
     try:
-        kind, pages = decode(source.read())
-    except Exception as error:  # noqa: BLE001 - decoders raise what they like
-        raise UserError(f"expected an image on standard input: {first_line(error)}") from None
-    target.write(encode(kind, [page._replace(pixels=denoiser(page.pixels)) for page in pages]))
+        target.write(denoised)
+        target.flush()
+    except OSError as error:
+        raise UserError(f"cannot write to standard output: {error.strerror}") from None
 
 
 def plan(inputs, output_dir):
@@ -142,7 +145,8 @@ def plan(inputs, output_dir):
     files = []
     for given in map(Path, inputs):
         if os.path.isdir(given):
-            files += [Work(file, Path(output_dir, file.relative_to(given))) for file in find_files(given, SUFFIXES)]
+            found = without_outputs(find_files(given, SUFFIXES), given, output_dir)
+            files += [Work(file, Path(output_dir, file.relative_to(given))) for file in found]
         elif os.path.exists(given):
             files.append(Work(given, Path(output_dir, given.name)))
         else:
@@ -151,6 +155,15 @@ def plan(inputs, output_dir):
         raise UserError(f"expected images, found none; looked for {', '.join(SUFFIXES)}")
     check_targets(files)
     return files
+
+
+def without_outputs(files, folder, output_dir):
+    """Return those of `files`, all below `folder`, that are not below `output_dir`, should that be a folder in it."""
+    output_dir, place = Path(os.path.realpath(output_dir)), Path(os.path.realpath(folder))
+    if output_dir == place or not output_dir.is_relative_to(place):
+        return files
+    outputs = folder / output_dir.relative_to(place)
+    return [file for file in files if not file.is_relative_to(outputs)]
 
 
 def check_targets(files):

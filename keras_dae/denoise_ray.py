@@ -12,6 +12,7 @@ import os
 import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pyarrow as pa
 import ray
@@ -20,7 +21,7 @@ from pyarrow.fs import FileType
 
 from keras_dae import shards, storage
 from keras_dae.denoise import model_file, open_denoiser
-from keras_dae.denoise_files import SomeFailed, Work, check_targets, report, split
+from keras_dae.denoise_files import SomeFailed, Work, check_targets, report, split, without_outputs
 from keras_dae.errors import UserError, first_line
 from keras_dae.image_io import SUFFIXES
 from keras_dae.ray_cluster import cluster
@@ -92,7 +93,9 @@ def plan(inputs, root):
         if found is None:
             raise UserError(f"expected a file or a folder, got {given}, which is not there")
         sizes |= found
-        files += [Work(file, root / (file.name if file == path else file.relative_to(path))) for file in found]
+        is_near = storage.is_local(filesystem) and isinstance(root, Path)
+        paths = without_outputs(found, path, root) if is_near else found
+        files += [Work(file, root / (file.name if file == path else file.relative_to(path))) for file in paths]
     if not files:
         raise UserError(f"expected images, found none; looked for {', '.join(FORMATS)}")
     check_targets(files)

@@ -9,6 +9,7 @@ from PIL import Image, ImageOps
 from keras_dae.errors import UserError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+FORMATS = ("PNG", "JPEG", "TIFF", "BMP")  # that Pillow may read: for others it runs other programs
 
 
 def find_images(folder):
@@ -19,22 +20,27 @@ def find_images(folder):
 def find_files(folder, suffixes):
     """Return the paths of all files below `folder` that end in `suffixes`, sorted; links to folders are not followed.
 
+    A folder below that cannot be read is listed like a file, and so will be reported like one.
+
     Raises:
         UserError: when `folder` is not a folder that can be read.
     """
+    unreadable = []
 
     def fail(error):
         if Path(error.filename) == Path(folder):
             raise UserError(f"cannot read the folder {folder}: {error.strerror}")
+        unreadable.append(Path(error.filename))
 
     if not os.path.isdir(folder):
         raise UserError(f"expected a folder of images, got {folder}, which is {_what_is(folder)}")
-    return sorted(
+    found = [
         Path(root, name)
         for root, _, names in os.walk(folder, onerror=fail)
         for name in names
         if name.lower().endswith(suffixes)
-    )
+    ]
+    return sorted(found + unreadable)
 
 
 def read_image(path, channels):
@@ -43,7 +49,7 @@ def read_image(path, channels):
     8-bit and 1-bit files give uint8 in 0 … 255, deeper ones float32 in [0, 1]; alpha is dropped; the orientation
     that a camera noted is applied. Raises `OSError` or `ValueError` when the file is no readable image.
     """
-    with Image.open(path) as opened:
+    with Image.open(path, formats=FORMATS) as opened:
         image = ImageOps.exif_transpose(opened)
         if image.mode in ("I", "F") or image.mode.startswith("I;16"):
             values = _scale_deep(np.asarray(image), image.mode)

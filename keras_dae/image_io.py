@@ -1,17 +1,21 @@
 """Image files in and out as they are: `decode` gives pixels, `encode` puts others into the same kind of file."""
 
 import io
+import itertools
+import re
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageSequence, UnidentifiedImageError
+from PIL.TiffImagePlugin import AppendingTiffWriter
 
 from keras_dae import image_files
-from keras_dae.npy import MAGIC, load_arrays
+from keras_dae.image_files import FORMATS
+from keras_dae.npy import MAGIC, load_arrays, save_arrays
 
 SUFFIXES = (*image_files.SUFFIXES, ".npy", ".npz")
-FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
-KEPT = ("icc_profile", "dpi")  # of what Pillow reads beside the pixels
+KEPT = {"icc_profile": 34675, "dpi": 282}  # of what Pillow reads beside the pixels, with TIFF's tags
+ALPHA = {"P": "RGBA", "RGB": "RGBA", "L": "LA", "1": "LA"}  # for images one of whose colours is transparent
 JPEG_QUALITY = 95
 MOST_PIXELS = 2**31  # in all pages of a file; of a single page Pillow refuses more than 179 million
 
@@ -43,19 +47,22 @@ def decode(content):
         kind = "npy" if content.startswith(MAGIC) else "npz"
         return kind, [Page(array, name) for name, array in arrays.items()]
     try:
-        opened = Image.open(io.BytesIO(content))
+        opened = Image.open(io.BytesIO(content), formats=FORMATS)
     except UnidentifiedImageError:
         raise ValueError(f"expected {', '.join(FORMATS)}, .npy or .npz, got something else") from None
     with opened as image:
-        if image.format not in FORMATS:
-            raise ValueError(f"expected {', '.join(FORMATS)}, .npy or .npz, got {image.format}")
+        if image.format == "PNG" and getattr(image, "is_animated", False):
+            raise ValueError(f"expected still images, got an animation of {image.n_frames}")
+        kind, most = image.format, None
+        if kind == "MPO":  # what Pillow makes of a camera's JPEG with a preview in it
+            kind, most = "JPEG", 1
         pages, size = [], 0
-        for page in ImageSequence.Iterator(image):
+        for page in itertools.islice(ImageSequence.Iterator(image), most):
             size += page.width * page.height
             if size > MOST_PIXELS:
                 raise ValueError(f"expected at most {MOST_PIXELS:,} pixels in all pages, got more")
             pages.append(Page(_pixels(page), page.mode, _extras(page)))
-        return image.format, pages
+        return kind, pages
 
 
 def encode(kind, pages):
@@ -64,22 +71,34 @@ def encode(kind, pages):
     if kind == "npy":
         np.save(file, pages[0].pixels)
     elif kind == "npz":
-        np.savez_compressed(file, **{page.mode: page.pixels for page in pages})
+        save_arrays(file, {page.mode: page.pixels for page in pages})
+    elif len(pages) == 1:
+        _save(pages[0], file, kind)
     else:
-        first, *others = (_image(page) for page in pages)
-        options = dict(pages[0].extras)
-        if others:
-            options |= {"save_all": True, "append_images": others}
-        if kind == "JPEG":
-            options["quality"] = JPEG_QUALITY
-        first.save(file, kind, **options)
+        with AppendingTiffWriter(file) as writer:  # `save_all` would give all pages what the first one has
+            for page in pages:
+                _save(page, writer, kind)
+                writer.newFrame()
     return file.getvalue()
+
+
+def _save(page, file, kind):
+    is_jpeg = kind == "JPEG" or page.extras.get("compression") == "jpeg"
+    _image(page).save(file, kind, **page.extras, **({"quality": JPEG_QUALITY} if is_jpeg else {}))
 
 
 def _pixels(page):
     """Return a Pillow image's pixels; colours that are not red, green and blue as a batch of grey planes."""
+    if not page.mode.startswith(("I", "F")) and re.search(r";16[BLN]?$", _raw_mode(page)):
+        raise ValueError(
+            "expected 8 bits a colour, or 16 in grey alone; got 16-bit colour or alpha, of which Pillow reads only 8"
+        )
+    if "transparency" in page.info:
+        if page.mode not in ALPHA:
+            raise ValueError(f"transparency in images of mode {page.mode} is not supported")
+        return np.asarray(page.convert(ALPHA[page.mode]))
     if page.mode == "P":
-        return np.asarray(page.convert("RGBA" if "transparency" in page.info else "RGB"))
+        return np.asarray(page.convert("RGB"))
     if page.mode == "I":
         values = np.asarray(page)
         if values.min() < 0 or values.max() > 65535:
@@ -92,6 +111,14 @@ def _pixels(page):
     if page.mode in ("CMYK", "YCbCr", "LAB", "HSV"):
         return np.moveaxis(np.asarray(page), -1, 0)[..., None]
     raise ValueError(f"images of mode {page.mode} are not supported")
+
+
+def _raw_mode(page):
+    """Return how the pixels lie in a PNG or TIFF file, as Pillow calls it; of other formats, nothing."""
+    if page.format not in ("PNG", "TIFF") or not page.tile:
+        return ""
+    arguments = page.tile[0].args
+    return arguments if isinstance(arguments, str) else str(arguments[0])
 
 
 def _image(page):
@@ -108,5 +135,8 @@ def _image(page):
 
 def _extras(page):
     # A TIFF's EXIF is of no use: it says where strips lie, and Pillow turns the image upright as it reads it.
-    kept = (*KEPT, "compression" if page.format == "TIFF" else "exif")
+    if page.format != "TIFF":
+        kept = (*KEPT, "exif")
+    else:  # Pillow keeps the profile of the page before, and makes up a resolution
+        kept = ("compression", *(name for name, tag in KEPT.items() if tag in page.tag_v2))
     return {name: page.info[name] for name in kept if page.info.get(name)}

@@ -1,4 +1,4 @@
-"""NumPy's files, .npy and .npz, read with distrust: no pickles, no bombs, nothing damaged."""
+"""NumPy's files, .npy and .npz, read with distrust: no pickles, no bombs, nothing damaged; and .npz written."""
 
 import math
 import zipfile
@@ -28,8 +28,19 @@ def load_arrays(file):
     with zipfile.ZipFile(file) as archive:
         for member in archive.infolist():
             with archive.open(member) as content:
-                arrays[member.filename.removesuffix(".npy")] = load_array(content, member.file_size)
+                name = member.filename.removesuffix(".npy")
+                if name in arrays:
+                    raise ValueError(f"expected each name once, got {name} twice")
+                arrays[name] = load_array(content, member.file_size)
     return arrays
+
+
+def save_arrays(file, arrays):
+    """Write arrays, name -> array, as a compressed .npz; unlike with `np.savez_compressed`, of any names."""
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as content:
+                np.lib.format.write_array(content, array, allow_pickle=False)
 
 
 def load_array(file, size):

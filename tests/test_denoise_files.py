@@ -1,21 +1,28 @@
 import io
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
+import warnings
+import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import assert_user_error, run_module
-from PIL import Image, ImageSequence
+from PIL import Image, ImageSequence, UnidentifiedImageError
+from PIL.TiffImagePlugin import AppendingTiffWriter
 
 from export.to_onnx import export_onnx
 from keras_dae.denoise import load_denoiser, main
 from keras_dae.denoise_files import Work, denoise_part, split
+from keras_dae.image_files import read_image
 from keras_dae.image_io import decode, encode
 from keras_dae.model import build_autoencoder
+from keras_dae.npy import save_arrays
 
 HEIGHT, WIDTH = 30, 41
 GREY = np.random.default_rng(0).random((HEIGHT, WIDTH))
@@ -99,6 +106,80 @@ def test_pages_of_a_tiff(model, denoiser, tmp_path):
     assert all(np.array_equal(a, denoiser(b)) for a, b in zip(got, pages))
 
 
+def test_each_page_of_a_tiff_keeps_its_own(model, tmp_path):
+    file = tmp_path / "scan.tif"
+    noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
+    with open(file, "w+b") as target, AppendingTiffWriter(target) as writer:
+        for pixels, options in (
+            (GREY > 0.5, {"compression": "group4", "dpi": (300, 300)}),
+            (noise, {"compression": "tiff_lzw", "icc_profile": b"a profile"}),
+            (noise, {"compression": "jpeg", "quality": 95}),
+        ):
+            Image.fromarray(pixels).save(writer, "TIFF", **options)
+            writer.newFrame()
+    assert run([file], model, tmp_path / "out") == 0
+    with Image.open(tmp_path / "out/scan.tif") as image:
+        pages = [(page.info["compression"], page.tag_v2.get(282), page.tag_v2.get(34675)) for page in
+                 ImageSequence.Iterator(image)]  # fmt: skip
+    assert pages == [("group4", 300, None), ("tiff_lzw", None, b"a profile"), ("jpeg", None, None)]
+    kind, pages = decode(file.read_bytes())
+    again = decode(encode(kind, pages))[1]
+    assert np.abs(np.int16(again[2].pixels) - pages[2].pixels).mean() < 3  # of JPEG once more, not of poor JPEG
+
+
+def test_a_cameras_preview_is_left_out(model, tmp_path):
+    images = [Image.fromarray(COLOURS), Image.fromarray(COLOURS[:10, :10])]
+    images[0].save(tmp_path / "photo.jpg", "MPO", save_all=True, append_images=images[1:])
+    assert run([tmp_path / "photo.jpg"], model, tmp_path / "out") == 0
+    with Image.open(tmp_path / "out/photo.jpg") as image:
+        assert (image.format, image.size) == ("JPEG", (WIDTH, HEIGHT))
+
+
+def made_png(depth, kind, *chunks):
+    """Return a PNG file of noise, 20×20, which Pillow could not write: `kind` is PNG's colour type."""
+    size = 20 * {0: 1, 2: 3, 4: 2, 6: 4}[kind] * depth // 8 + (20 * depth % 8 > 0)
+    rows = b"".join(b"\0" + np.random.default_rng(row).bytes(size) for row in range(20))
+    header = struct.pack(">IIBBBBB", 20, 20, depth, kind, 0, 0, 0)
+    parts = [(b"IHDR", header), *chunks, (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in parts
+    )
+
+
+@pytest.mark.parametrize("kind", [2, 4, 6])
+def test_16_bit_colour_is_refused(kind, model, tmp_path, capsys):
+    """Pillow would make 8 bits of it."""
+    (tmp_path / "deep.png").write_bytes(made_png(16, kind))
+    assert run([tmp_path / "deep.png"], model, tmp_path / "out") == 1
+    assert "got 16-bit colour" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("depth", "kind", "colour"), [(8, 0, [5]), (8, 2, [5, 6, 7]), (1, 0, [1])])
+def test_a_transparent_colour_is_kept_as_alpha(depth, kind, colour, model, tmp_path):
+    content = made_png(depth, kind, (b"tRNS", struct.pack(f">{len(colour)}H", *colour)))
+    (tmp_path / "image.png").write_bytes(content)
+    assert run([tmp_path / "image.png"], model, tmp_path / "out") == 0
+    alpha, expected = (np.asarray(Image.open(path).convert("RGBA"))[..., 3]
+                       for path in (tmp_path / "out/image.png", io.BytesIO(content)))  # fmt: skip
+    assert np.array_equal(alpha, expected)
+    assert (alpha == 255).any()
+
+
+def test_only_known_formats_are_opened(model, tmp_path, capsys):
+    """Of PostScript, Pillow would run an interpreter."""
+    (tmp_path / "a.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n")
+    IMAGES["rgb.png"].save(tmp_path / "b.png", "WEBP")
+    frames = [IMAGES["grey.png"], Image.fromarray(255 - BYTES)]
+    frames[0].save(tmp_path / "c.png", save_all=True, append_images=frames[1:])
+    assert run([tmp_path], model, tmp_path / "out") == 1
+    error = capsys.readouterr().err
+    assert error.count("expected PNG, JPEG, TIFF, BMP, .npy or .npz, got something else") == 2
+    assert "got an animation of 2" in error
+    for name in ("a.png", "b.png"):
+        with pytest.raises(UnidentifiedImageError):
+            read_image(tmp_path / name, 1)
+
+
 @pytest.mark.parametrize("suffix", ["png", "jpg", "tif"])
 def test_orientation_profile_and_resolution_are_kept(model, tmp_path, suffix):
     exif = Image.Exif()
@@ -121,6 +202,21 @@ def test_arrays(model, denoiser, tmp_path):
     several = np.load(tmp_path / "out/several.npz")
     assert set(several.files) == {"a", "b"}
     assert np.array_equal(several["a"], denoiser(BYTES))
+
+
+def test_arrays_of_any_name(model, tmp_path, capsys):
+    names = ("file", "allow_pickle", "ü/x")  # NumPy's own `savez` knows the first two as options
+    with open(tmp_path / "odd.npz", "wb") as file:
+        save_arrays(file, dict.fromkeys(names, BYTES))
+    assert run([tmp_path / "odd.npz"], model, tmp_path / "out") == 0
+    assert set(np.load(tmp_path / "out/odd.npz").files) == set(names)
+    with open(tmp_path / "twice.npz", "wb") as file:
+        save_arrays(file, {"a": BYTES, "a.npy": BYTES})
+    with zipfile.ZipFile(tmp_path / "twice.npz", "a") as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        archive.writestr("a.npy", b"")
+    assert run([tmp_path / "twice.npz"], model, tmp_path / "out") == 1
+    assert "expected each name once, got a twice" in capsys.readouterr().err
 
 
 @pytest.fixture
@@ -244,6 +340,30 @@ def test_stopping_stops_all_processes(model, tmp_path):
     assert len(list((tmp_path / "out").iterdir())) == len(list((tmp_path / "out").glob("[0-9]*.npy"))) < 40
 
 
+def test_the_output_may_lie_in_the_input(tree, model, denoiser, capsys):
+    for done in (9, 0):
+        assert run([tree], model, tree / "a/denoised") == 0
+        assert f"{done} denoised" in capsys.readouterr().err
+    assert len(list((tree / "a/denoised").rglob("*.png"))) == 9
+    denoised, noisy = (np.asarray(Image.open(folder / "0.png")) for folder in (tree / "a/denoised", tree))
+    assert np.array_equal(denoised, denoiser(noisy))
+
+
+def test_a_folder_that_cannot_be_read_is_named(tree, model, tmp_path, capsys, monkeypatch):
+    scandir = os.scandir
+
+    def refusing(path):
+        if str(path).endswith("a/b"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    assert run([tree], model, tmp_path / "out") == 1
+    error = capsys.readouterr().err
+    assert "5 denoised" in error
+    assert f"{tree}/a/b: " in error
+
+
 def test_inputs_are_never_overwritten(tree, model, tmp_path, capsys):
     before = (tree / "0.png").read_bytes()
     assert_user_error(run([tree], model, tree, "--overwrite"), capsys.readouterr().err, "would overwrite an input")
@@ -280,6 +400,10 @@ def test_pipe(model, denoiser):
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(done.stdout))), denoiser(BYTES))
     done = subprocess.run(command, input=b"no image", capture_output=True, cwd=Path(__file__).parent.parent)
     assert_user_error(done.returncode, done.stderr.decode(), "standard input")
+    with open("/dev/full", "wb") as full:
+        given = {"input": file.getvalue(), "stdout": full, "stderr": subprocess.PIPE}
+        done = subprocess.run(command, cwd=Path(__file__).parent.parent, **given)
+    assert_user_error(done.returncode, done.stderr.decode(), "No space left")
 
 
 def test_command_imports_no_tensorflow(tree, model, tmp_path):
