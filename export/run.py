@@ -55,10 +55,10 @@ def export_run(run, output_dir=None, formats=None, dataset=None):
     _check_known(formats)
     _check_installed(formats)
     run = Path(run)
-    if output_dir is None and not run.is_dir() and run.exists():
+    if output_dir is None and os.path.isfile(run):
         raise UserError(f"expected --output-dir with a .keras file, got {run} alone")
     target = run if output_dir is None else Path(output_dir)
-    model = load_model(run / "model.keras" if run.is_dir() else run)
+    model = load_model(run / "model.keras" if os.path.isdir(run) else run)
     to_state_dict(model)  # raises if it is another network
     config = _config_of(run)
     with locked(target), _workshop(target) as work:
@@ -236,11 +236,11 @@ def _int8_loss(float_path, int8_path, test, config):
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
         parts = (noisy[start : start + BATCH] for start in range(0, len(noisy), BATCH))
         denoised = np.concatenate([session.run(None, {"noisy": part})[0] for part in parts])
-        psnr[path] = mean_metrics(clean, denoised)["psnr"]
+        psnr[path] = mean_metrics(clean, denoised, test.image)["psnr"]
     return {
         "psnr_db": psnr[int8_path],
         "psnr_lost_db": psnr[float_path] - psnr[int8_path],
-        "test_images": len(clean),
+        "test_images": test.count()["images"],
         "bytes": os.path.getsize(int8_path),
     }
 

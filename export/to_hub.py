@@ -89,9 +89,9 @@ def export_hub(run, output_dir, overwrite=False):
         ParityError: an export does not compute what model.keras does.
     """
     run, target = Path(run), place_of(output_dir)
-    if missing := [name for name in ("config.json", *COPIED) if not (run / name).is_file()]:
+    if missing := [name for name in ("config.json", *COPIED) if not os.path.isfile(run / name)]:
         raise UserError(f"expected the folder of a finished training, got {run}, which has no {', '.join(missing)}")
-    if missing := [name for name in ("model.onnx", "parity.json") if not (run / name).is_file()]:
+    if missing := [name for name in ("model.onnx", "parity.json") if not os.path.isfile(run / name)]:
         raise UserError(f"{run} has no {' and no '.join(missing)}; python -m export {run} makes and proves them")
     _check_target(target, overwrite)
     with locked(target):

@@ -1,5 +1,6 @@
 """A run's artefacts as functions, each loaded the way that its users load it."""
 
+import os
 from pathlib import Path
 
 from keras_dae.errors import UserError, first_line
@@ -72,6 +73,6 @@ def _check_channels(run, channels, noisy):
 
 
 def _there(run, name):
-    if not (run / name).exists():
+    if not os.path.exists(run / name):
         raise UserError(f"expected {name} in {run}, found none; python -m export {run} makes it")
     return run / name

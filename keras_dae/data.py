@@ -1,5 +1,6 @@
 """Where clean images come from: `load_dataset` gives the training, validation and test images of a config."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -27,9 +28,9 @@ def load_dataset(config):
         name, train, test = _named(config)
         return array_dataset(config, name, train[..., None], test[..., None])
     path = Path(config.dataset)
-    if path.is_dir():
+    if os.path.isdir(path):
         return folder_dataset(config, [(file,) for file in find_images(path)], path.resolve().name, ())
-    if path.suffix in (".npz", ".npy") and path.is_file():
+    if path.suffix in (".npz", ".npy") and os.path.isfile(path):
         return array_dataset(config, path.stem, *read_arrays(path, config))
     raise UserError(
         f"expected --dataset to be one of {', '.join(NAMES)}, a folder of images, or an .npz or .npy file; "

@@ -115,12 +115,14 @@ def place_of(folder):
     """Return the Path of a folder that is to be made or replaced as a whole.
 
     Raises:
-        UserError: the current folder is it, or is in it, and would be gone.
+        UserError: the current folder is it, or is in it, and would be gone; or something is mounted there.
     """
     place = Path(os.path.realpath(folder))
     if Path.cwd().is_relative_to(place):
         raise UserError(f"expected a folder beside or below the current one, got {folder}, which would be replaced")
-    return Path(folder)
+    if os.path.ismount(place):
+        raise UserError(f"expected a folder that can be renamed, got {folder}, a mount point; give one below it")
+    return place if os.path.islink(folder) else Path(folder)
 
 
 def put_folder_in_place(finished, target):

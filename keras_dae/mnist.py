@@ -108,7 +108,7 @@ def _find(source, folders):
     """Return `{"train": path, "t10k": path}` of the first folder that has both, else None."""
     for folder in (Path(base, sub) for base in folders for sub in source.folders):
         npz = folder / source.npz
-        if npz.is_file():
+        if os.path.isfile(npz):
             return {"train": npz, "t10k": npz}
         found = {part: _idx_file(folder, part) for part in SHAPES}
         if all(found.values()):
@@ -118,7 +118,7 @@ def _find(source, folders):
 
 def _idx_file(folder, part):
     names = [f"{part}-images{separator}idx3-ubyte{gz}" for separator in "-." for gz in ("", ".gz")]
-    return next((folder / name for name in names if (folder / name).is_file()), None)
+    return next((folder / name for name in names if os.path.isfile(folder / name)), None)
 
 
 def _read_npz(path, part):

@@ -1,6 +1,7 @@
 """The Keras file of a run: written without optimizer or metrics, read without running anything it holds."""
 
 import json
+import os
 import zipfile
 from pathlib import Path
 
@@ -29,7 +30,7 @@ def load_model(path):
         UserError: it is missing, damaged, no such file, or made of other things than our networks are.
     """
     path = Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise UserError(f"expected a .keras file or a run folder that has one, got {path}, which is not there")
     try:
         check_archive(path)

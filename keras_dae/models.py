@@ -1,6 +1,7 @@
 """The trained models that come with the package: `python -m keras_dae.models` lists them. Imports no TensorFlow."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -21,7 +22,7 @@ def path(name):
         UserError: there is none of that name.
     """
     for folder in FOLDERS:
-        if name in NAMES and (folder / name / "model.onnx").is_file():
+        if name in NAMES and os.path.isfile(folder / name / "model.onnx"):
             return folder / name
     raise UserError(f"expected the name of a shipped model, {' or '.join(NAMES)}, got {name!r}")
 
@@ -29,7 +30,7 @@ def path(name):
 def find(model):
     """Return the path of a run folder or file; if there is none and `model` is a shipped model's name, that one's."""
     own = Path(model)
-    if str(model) in NAMES and not own.is_file() and not (own / "model.onnx").is_file():
+    if str(model) in NAMES and not os.path.isfile(own) and not os.path.isfile(own / "model.onnx"):
         return path(str(model))
     return own
 

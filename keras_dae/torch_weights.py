@@ -18,7 +18,7 @@ import numpy as np
 
 from keras_dae import errors
 from keras_dae.errors import UserError, first_line
-from keras_dae.files import UNREADABLE, check_archive, put_folder_in_place, whole_file, write_json
+from keras_dae.files import UNREADABLE, check_archive, locked, place_of, put_folder_in_place, whole_file, write_json
 
 MODULES = ("encoder.0", "encoder.2", "encoder.4", "decoder.0", "decoder.2", "decoder.4")
 CHANNELS = (16, 32, 64, 32, 16)  # between the image and the image
@@ -50,10 +50,9 @@ def load_state_dict(path):
     path = Path(path)
     if path.suffix not in SUFFIXES:
         raise UserError(f"expected a file ending in {', '.join(SUFFIXES)}, got {path}")
-    if not path.is_file():
-        raise UserError(
-            f"expected a file of PyTorch weights, got {path}, which is {'a folder' if path.is_dir() else 'not there'}"
-        )
+    if not os.path.isfile(path):
+        what = "a folder" if os.path.isdir(path) else "not there"
+        raise UserError(f"expected a file of PyTorch weights, got {path}, which is {what}")
     state = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
     _check(path, state)
     return state
@@ -167,26 +166,34 @@ def save_state_dict(state, path):
 def import_weights(path, output_dir):
     """Make a run folder (config.json, model.keras) of a PyTorch file. Raises `UserError`; see `load_state_dict`."""
     state = load_state_dict(path)
-    run = Path(output_dir)
-    if run.exists():
-        raise UserError(f"expected --output-dir to be a new folder, got {run}, which is there already")
+    run = place_of(output_dir)
+    for taken in (run, run.with_name(f"{run.name}.partial")):  # the latter of a training
+        if os.path.lexists(taken):
+            raise UserError(f"expected --output-dir to be a new folder, but {taken} is there already")
     from keras_dae.model_file import save_model
 
-    partial = run.with_name(run.name + ".partial")
-    save_model(from_state_dict(state), partial / "model.keras")
+    coming = run.with_name(f".{run.name}.import")
     imported = {
         "file": errors.printable(Path(path).name),
         "sha256": hashlib.sha256(Path(path).read_bytes()).hexdigest(),
     }
-    write_json(partial / "config.json", {"format": 1, "imported": imported})
-    put_folder_in_place(partial, run)
+    with locked(run):
+        save_model(from_state_dict(state), coming / "model.keras")
+        write_json(coming / "config.json", {"format": 1, "imported": imported})
+        put_folder_in_place(coming, run)
 
 
-def export_weights(run, path):
-    """Write the weights of a run folder or a .keras file as a PyTorch file. Raises `UserError`."""
+def export_weights(run, path, overwrite=False):
+    """Write the weights of a run folder or a .keras file as a PyTorch file; one that is there only if `overwrite`.
+
+    Raises:
+        UserError: no such run, or no such network; the file is there already, or cannot be written.
+    """
     from keras_dae.model_file import load_model
 
-    file = Path(run, "model.keras") if Path(run).is_dir() else Path(run)
+    if os.path.lexists(path) and not overwrite:
+        raise UserError(f"{path} is there already; give --overwrite to replace it, or another name")
+    file = Path(run, "model.keras") if os.path.isdir(run) else Path(run)
     save_state_dict(to_state_dict(load_model(file)), path)
 
 
@@ -201,6 +208,7 @@ def main(argv=None):
     command = commands.add_parser("export", help="run folder in, PyTorch weights out")
     command.add_argument("run", metavar="RUN", help="run folder or .keras file")
     command.add_argument("path", metavar="FILE", help="to write: .safetensors, .pt or .pth")
+    command.add_argument("--overwrite", action="store_true", help="replace FILE if it is there")
     command.set_defaults(call=export_weights)
     options = vars(parser.parse_args(argv))
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

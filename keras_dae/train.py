@@ -42,10 +42,11 @@ def train_and_evaluate(config, output_dir=None, overwrite=False, tensorboard=Non
         return _help(config)
     if tensorboard and importlib.util.find_spec("tensorboard") is None:
         raise UserError("--tensorboard needs TensorBoard: pip install 'keras_dae[tensorboard]'")
-    if output_dir is not None and not lacks_last_step(place_of(output_dir), config):
-        check_target(Path(output_dir), overwrite)
+    run = None if output_dir is None else place_of(output_dir)
+    if run and not lacks_last_step(run, config):
+        check_target(run, overwrite)
     dataset = load_dataset(config)
-    run = Path(output_dir) if output_dir is not None else Path("saved_models", default_name(config, dataset))
+    run = run or place_of(Path("saved_models", default_name(config, dataset)))
     with locked(run):
         remove_old(run)
         if not lacks_last_step(run, config):

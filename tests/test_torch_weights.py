@@ -102,6 +102,26 @@ def test_export_as_pt(torch, tmp_path):
     pytorch_autoencoder().load_state_dict(torch.load(tmp_path / "model.pt", weights_only=True))
 
 
+def test_export_does_not_touch_what_is_there(tmp_path, capsys):
+    save_file(random_state(), tmp_path / "original.safetensors")
+    assert main(["import", str(tmp_path / "original.safetensors"), "--output-dir", str(tmp_path / "run")]) == 0
+    (tmp_path / "mine.safetensors").write_text("mine")
+    command = ["export", str(tmp_path / "run"), str(tmp_path / "mine.safetensors")]
+    assert_user_error(main(command), capsys.readouterr().err, "--overwrite")
+    assert (tmp_path / "mine.safetensors").read_text() == "mine"
+    assert main([*command, "--overwrite"]) == 0
+    assert (tmp_path / "mine.safetensors").read_bytes() == (tmp_path / "original.safetensors").read_bytes()
+
+
+def test_import_does_not_touch_a_training(tmp_path, capsys):
+    save_file(random_state(), tmp_path / "original.safetensors")
+    (tmp_path / "run.partial").mkdir()
+    (tmp_path / "run.partial" / "config.json").write_text("of a training")
+    status = main(["import", str(tmp_path / "original.safetensors"), "--output-dir", str(tmp_path / "run")])
+    assert_user_error(status, capsys.readouterr().err, "run.partial is there already")
+    assert (tmp_path / "run.partial" / "config.json").read_text() == "of a training"
+
+
 def test_import_does_not_touch_what_is_there(tmp_path, capsys):
     save_file(random_state(), tmp_path / "original.safetensors")
     (tmp_path / "run").mkdir()

@@ -17,6 +17,7 @@ from keras_dae import fit as fit_module
 from keras_dae.config import TrainConfig
 from keras_dae.data import load_dataset
 from keras_dae.errors import UserError
+from keras_dae.files import place_of
 from keras_dae.fit import learning_rate
 from keras_dae.model import build_autoencoder
 from keras_dae.run_folder import default_name, load_config
@@ -188,6 +189,14 @@ def test_current_folder_is_not_replaced(tiny, tmp_path, monkeypatch):
     for here in (".", "..", tmp_path):
         with pytest.raises(UserError, match="beside or below the current one"):
             train_and_evaluate(tiny, here)
+
+
+def test_places_of_a_folder(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to("disk")
+    assert place_of(tmp_path / "link") == tmp_path / "disk"  # the link stays, whatever is put there
+    with pytest.raises(UserError, match="a mount point"):
+        place_of("/proc")
 
 
 def test_output_below_a_file(tiny, tmp_path):
