@@ -62,23 +62,27 @@ def array_dataset(config, name, train, test):
     for images in (train,) if test is None else (train, test):
         sha256.update(repr((images.shape, images.dtype.str)).encode())
         sha256.update(np.ascontiguousarray(images))
-    if test is None:
-        train_rows, test_rows = split(len(train), TEST_SHARE, SPLIT_SEED, most=len(train))
-        train, test = train[train_rows], train[test_rows]
-    train, test = train[: config.limit], test[: config.limit]
-    train_rows, validation_rows = split(len(train), config.validation_split, config.seed, most=len(train))
     height, width, _ = train.shape[1:]
     size = config.patch_size or fitting_patch([min(height, width)])
     if min(height, width) < size:
         raise UserError(f"expected images of at least {size}×{size} pixels in {name}, got {height}×{width}")
-    if (height, width) == (size, size) or (config.patch_size is None and _whole(height, width)):
+    is_whole = (height, width) == (size, size) or (config.patch_size is None and _whole(height, width))
+    most = len(train) if is_whole else MOST_HELD
+    if test is None:
+        train_rows, test_rows = split(len(train), TEST_SHARE, SPLIT_SEED, most)
+        train, test = train[train_rows], train[test_rows]
+    elif not is_whole and len(test) > most:
+        test = test[np.linspace(0, len(test) - 1, most).astype(int)]
+    train, test = train[: config.limit], test[: config.limit]
+    train_rows, validation_rows = split(len(train), config.validation_split, config.seed, most)
+    if is_whole:
         return DataSet(name, sha256.hexdigest(), train[train_rows], Pairs(train[validation_rows]), Pairs(test))
 
     count = patches_in(height, width, size, config.patches_per_image)
     stream = PatchStream(lambda row: (train[train_rows[row]],), (count,) * len(train_rows), size)
     held = [
         held_patches(PatchStream(lambda row, part=part: (part[row],), (count,) * len(part), size))
-        for part in (train[validation_rows[:MOST_HELD]], test[:MOST_HELD])
+        for part in (train[validation_rows], test)
     ]
     return DataSet(name, sha256.hexdigest(), stream, *held)
 

@@ -17,16 +17,33 @@ SPLIT_SEED = 0  # the test images of a folder are the same whatever the training
 
 @dataclass(frozen=True)
 class Pairs:
-    """Images to measure on: clean uint8 or float32 `(n, height, width, channels)`; noisy likewise, or None.
+    """Images, or patches of images, to measure on.
 
-    Values are 0 … 255 (uint8) or [0, 1] (float32). Where `noisy` is None, noise is synthesized.
+    Attributes:
+        clean: uint8 in 0 … 255 or float32 in [0, 1], `(n, height, width, channels)`.
+        noisy: likewise; None where noise is synthesized.
+        image: of patches, the number of the image that each is from, int `(n,)`; None where they are whole images.
     """
 
     clean: np.ndarray
     noisy: np.ndarray | None = None
+    image: np.ndarray | None = None
 
     def __len__(self):
         return len(self.clean)
+
+    def first(self, most):
+        """Return so many of them, of patches such as are from as many images as can be."""
+        if len(self) <= most:
+            return self
+        rows = np.arange(most) if self.image is None else np.linspace(0, len(self) - 1, most).astype(int)
+        return Pairs(*(None if values is None else values[rows] for values in (self.clean, self.noisy, self.image)))
+
+    def count(self):
+        """Return how many there are, `{"images"}`, and `{"patches"}` where they are that."""
+        if self.image is None:
+            return {"images": len(self)}
+        return {"images": len(np.unique(self.image)), "patches": len(self)}
 
 
 @dataclass(frozen=True)
@@ -35,7 +52,7 @@ class DataSet:
 
     Attributes:
         name: `mnist`, `digits`, …, or the name of the user's folder or file.
-        sha256: of the content.
+        sha256: of the content, whatever of it is used.
         train: an array `(n, height, width, channels)` used whole, or a `PatchStream`.
         validation, test: `Pairs`.
         skipped: `path: reason` of every file that could not be used.
@@ -68,9 +85,10 @@ def held_patches(stream):
     """Return patches of a stream, cut at places that never change, as `Pairs` in memory."""
     share = max(1, MOST_HELD_PATCHES // len(stream.patches))
     stream = dataclasses.replace(stream, patches=tuple(min(count, share) for count in stream.patches))
-    cuts = (stream.cut(index, np.random.default_rng(index)) for index in range(len(stream.patches)))
+    cuts = [stream.cut(index, np.random.default_rng(index)) for index in range(len(stream.patches))]
     patches = [patch for cut in cuts for patch in cut]
     images = [list(kind) for kind in zip(*patches)]
     if len({image.dtype for kind in images for image in kind}) > 1:  # a folder of both 8-bit and deeper images
         images = [[unit_float(image) for image in kind] for kind in images]
-    return Pairs(*(np.stack(kind) for kind in images))
+    image = np.repeat(np.arange(len(cuts)), [len(cut) for cut in cuts])
+    return Pairs(*(np.stack(kind) for kind in images), image=image)

@@ -45,14 +45,14 @@ def evaluate(runs, backends=("keras",), noise_factors=None, output_dir=None, **o
     """
     runs = list(dict.fromkeys(map(str, runs)))
     config = _config_of(runs[0], overrides)
-    if config.has_pairs and noise_factors:
-        raise UserError(
-            "expected no --noise-factor for images that are really noisy; give --dataset too, or leave it out"
-        )
+    if config.has_pairs and (noise_factors or "noise" in overrides):
+        raise UserError("expected no --noise or --noise-factor for images that are really noisy; or give --dataset too")
     # Checked before anything slow starts.
     levels = [replace(config, noise_factor=(factor,)) for factor in noise_factors or ()] or [config]
     about = {_name(run, runs): _trained_for(run) for run in runs}
     dataset = load_dataset(config)
+    for run in runs:
+        _check_unseen(run, config, dataset)
 
     from keras_dae.evaluation_report import write_evaluation
     from keras_dae.model_card import write_model_card
@@ -70,7 +70,7 @@ def evaluate(runs, backends=("keras",), noise_factors=None, output_dir=None, **o
     evaluation = {
         "dataset": dataset.name,
         "dataset_sha256": dataset.sha256,
-        "images": len(dataset.test),
+        **dataset.test.count(),
         "noise": ["real pairs"] if config.has_pairs else list(config.noise),
         "clip": config.clip,
         "confidence": CONFIDENCE,
@@ -86,25 +86,23 @@ def evaluate(runs, backends=("keras",), noise_factors=None, output_dir=None, **o
 def _measure_level(dataset, config, models, about):
     """Return the results of everyone at one noise level, and for each run the images to show, name -> dict."""
     from keras_dae.baselines import BASELINES, best_parameters
-    from keras_dae.dataset import Pairs
     from keras_dae.metrics import measure
     from keras_dae.pipeline import evaluation_images
 
-    held = dataset.validation
-    held = Pairs(held.clean[:TUNING_IMAGES], None if held.noisy is None else held.noisy[:TUNING_IMAGES])
-    tuning = evaluation_images(held, config)
+    tuning = evaluation_images(dataset.validation.first(TUNING_IMAGES), config)
+    image = dataset.test.image
     noisy, clean = evaluation_images(dataset.test, config)
     before = measure(clean, noisy)
-    rows, pictures = [_summary("noisy", "noisy", before, before)], {}
+    rows, pictures = [_summary("noisy", "noisy", before, before, image)], {}
     for name, baseline in BASELINES.items():
         parameters = best_parameters(baseline, *tuning)
         after = measure(clean, baseline(noisy, **parameters))
-        rows.append(_summary(name, "classical", after, before) | {"parameters": parameters})
+        rows.append(_summary(name, "classical", after, before, image) | {"parameters": parameters})
     for (run, backend), denoise in models.items():
         denoised = denoise(noisy)
         after = measure(clean, denoised)
         rows.append(
-            _summary(run if len({b for _, b in models}) == 1 else f"{run} [{backend}]", "model", after, before)
+            _summary(run if len({b for _, b in models}) == 1 else f"{run} [{backend}]", "model", after, before, image)
             | {"run": run, "backend": backend, "trained_for_this": _is_trained(about[run], config)}
         )
         if run not in pictures:
@@ -127,10 +125,13 @@ def ranked(psnr, each):
     return np.concatenate([order[:each], order[middle : middle + each], order[len(order) - each :]])
 
 
-def _summary(name, kind, values, noisy):
-    """Return means with their intervals, and how many images came out worse than they went in."""
-    means = {metric: interval(values[metric]) for metric in values}
-    return {"name": name, "kind": kind, **means, "made_worse": int((values["psnr"] < noisy["psnr"]).sum())}
+def _summary(name, kind, after, before, image):
+    """Return means with their intervals, and how many images came out worse than they went in; see `of_images`."""
+    from keras_dae.metrics import of_images
+
+    means = {metric: interval(of_images(values, image)) for metric, values in after.items()}
+    worse = of_images(after["psnr"], image) < of_images(before["psnr"], image)
+    return {"name": name, "kind": kind, **means, "made_worse": int(worse.sum())}
 
 
 def interval(values):
@@ -149,11 +150,25 @@ def interval(values):
 
 def _config_of(run, overrides):
     """Return the config that says which images and which noise to measure with."""
-    if "dataset" in overrides:  # instead of real pairs, too
-        overrides = {"noisy_dir": None, "clean_dir": None, **overrides}
     if _is_imported(run):  # from PyTorch: trained we do not know how
         return TrainConfig(**overrides)
     return load_config(Path(run, "config.json"), **overrides)
+
+
+def _check_unseen(run, config, dataset):
+    """Raise `UserError` if a run was trained on the same folder or file, but on other images than are in it now.
+
+    Which of them are for testing depends on all of them.
+    """
+    if _is_imported(run):
+        return
+    trained, about = load_config(Path(run, "config.json")), read_json(Path(run, "config.json"))["dataset"]
+    places = [[os.path.abspath(c.dataset), c.noisy_dir, c.clean_dir, c.channels] for c in (trained, config)]
+    if places[0] == places[1] and about["name"] == dataset.name and about["sha256"] != dataset.sha256:
+        raise UserError(
+            f"{dataset.name} holds other images than when {run} was trained: it may have learned from some of those "
+            "to measure on; put them back, or give others with --dataset"
+        )
 
 
 def _is_imported(run):
@@ -198,6 +213,7 @@ def main(argv=None):
     add("--data-dir", **absent, help="folder to look for mnist and fashion_mnist in")
     add("--noise", nargs="+", choices=NOISES, **absent, help="several: one drawn for each image (the first run's)")
     add("--noise-factor", dest="noise_factors", nargs="+", type=float, metavar="F", help="levels (the first run's)")
+    add("--channels", type=int, choices=(1, 3), **absent, help="for imported weights (1; else the first run's)")
     add("--limit", type=int, **absent, help="use only so many images")
     add("--output-dir", help="folder for the results (RUN/evaluation, of the first run)")
     options = vars(parser.parse_args(argv))

@@ -3,7 +3,7 @@
 import csv
 
 from keras_dae.errors import UserError
-from keras_dae.evaluation_text import METRICS, level_name, noise_name
+from keras_dae.evaluation_text import METRICS, images_name, level_name, noise_name
 from keras_dae.files import whole_file, write_json
 from keras_dae.plots import plot_psnr, plot_ranked
 
@@ -29,7 +29,7 @@ def write_evaluation(folder, evaluation, pictures):
         writer = csv.DictWriter(file, rows[0])
         writer.writeheader()
         writer.writerows(rows)
-    title = f"{evaluation['dataset']}, {evaluation['images']:,} test images, {noise_name(evaluation)}"
+    title = f"{evaluation['dataset']}, {images_name(evaluation)}, {noise_name(evaluation)}"
     plot_psnr(folder / "psnr.png", evaluation, title)
     for run, images in pictures.items():
         level = level_name(None if images["config"].has_pairs else images["config"].noise_factor)

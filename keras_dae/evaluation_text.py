@@ -16,7 +16,7 @@ def table(evaluation):
     """Return the results as text: a block for each noise level, a line for each contender, means ± half intervals."""
     names = [row["name"] for row in evaluation["levels"][0]["results"]]
     width = max(map(len, names)) + 2
-    lines = [f"{evaluation['dataset']}: {evaluation['images']:,} test images, {noise_name(evaluation)}"]
+    lines = [f"{evaluation['dataset']}: {images_name(evaluation)}, {noise_name(evaluation)}"]
     for level in evaluation["levels"]:
         head = f"noise {level_name(level['noise_factor'])}".strip()
         lines += ["", f"{head:{width}}" + "".join(f"{title:>18}" for title in METRICS.values()) + f"{'made worse':>14}"]
@@ -75,6 +75,12 @@ def _sum_up(found, images):
 def level_name(noise_factor):
     """Return a level in words: `0.5`, `0.1 to 0.9`, or nothing for real noise."""
     return " to ".join(f"{factor:g}" for factor in noise_factor or ())
+
+
+def images_name(evaluation):
+    """Return in words how many images, or patches of them, an evaluation or a metrics.json is about."""
+    patches = f" ({evaluation['patches']:,} patches)" if "patches" in evaluation else ""
+    return f"{evaluation['images']:,} test images{patches}"
 
 
 def noise_name(evaluation):

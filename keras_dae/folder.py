@@ -2,9 +2,11 @@
 
 import hashlib
 import sys
+from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
 from keras_dae.dataset import MOST_HELD, SPLIT_SEED, TEST_SHARE, DataSet, fitting_patch, held_patches, split
@@ -15,13 +17,29 @@ from keras_dae.threads import map_ahead
 
 
 def matched_pairs(noisy_dir, clean_dir):
-    """Return `(clean, noisy)` files that have the same name but for the ending, a name, and what has no partner."""
-    noisy, clean = ({path.relative_to(top).with_suffix(""): path for path in find_images(top)}
-                    for top in (noisy_dir, clean_dir))  # fmt: skip
-    alone = [f"{path}: no image of that name in {clean_dir}" for name, path in noisy.items() if name not in clean]
-    alone += [f"{path}: no image of that name in {noisy_dir}" for name, path in clean.items() if name not in noisy]
-    files = [(clean[name], noisy[name]) for name in sorted(noisy.keys() & clean.keys())]
-    return files, f"{Path(noisy_dir).resolve().name}-pairs", tuple(alone)
+    """Return `(clean, noisy)` files that have the same name, if need be but for the ending, a name, and all others."""
+    noisy, clean = ({path.relative_to(top): path for path in find_images(top)} for top in (noisy_dir, clean_dir))
+    files = [(clean.pop(name), noisy.pop(name)) for name in noisy.keys() & clean.keys()]
+    noisy, clean = _by_stem(noisy), _by_stem(clean)
+    others = []
+    for stem in noisy.keys() | clean.keys():
+        found = clean.get(stem, []), noisy.get(stem, [])
+        if [len(paths) for paths in found] == [1, 1]:
+            files.append((found[0][0], found[1][0]))
+            continue
+        for paths, partners, folder in zip(found, found[::-1], (noisy_dir, clean_dir)):
+            reason = f"not one, but several images of that name in {folder}, or beside it" if partners else None
+            others += [f"{path}: {reason or f'no image of that name in {folder}'}" for path in paths]
+    files.sort(key=lambda pair: pair[0].relative_to(clean_dir).with_suffix(""))
+    return files, f"{Path(noisy_dir).resolve().name}-pairs", tuple(sorted(others))
+
+
+def _by_stem(paths):
+    """Return relative path without the ending -> list of paths, from relative path -> path."""
+    found = defaultdict(list)
+    for name, path in paths.items():
+        found[name.with_suffix("")].append(path)
+    return found
 
 
 def folder_dataset(config, files, name, skipped):
@@ -29,7 +47,7 @@ def folder_dataset(config, files, name, skipped):
     files, sizes, sha256, unusable = _check_files(files, config)
     skipped += unusable
     size = config.patch_size or fitting_patch([min(height, width) for height, width in sizes])
-    large = [min(height, width) >= size for height, width in sizes]
+    large = np.array([min(shape) >= size for shape in sizes], bool)
     skipped += tuple(
         f"{file[0]}: {height}×{width} pixels, smaller than the patch size {size}"
         for file, (height, width), enough in zip(files, sizes, large)
@@ -37,20 +55,25 @@ def folder_dataset(config, files, name, skipped):
     )
     if skipped:
         print(f"skipped {len(skipped)} files:", *map(printable, skipped), sep="\n  ", file=sys.stderr)
-    usable = [(file, shape) for file, shape, enough in zip(files, sizes, large) if enough][: config.limit]
-    if len(usable) < 3:
+    if large.sum() < 3:
         raise UserError(
             f"expected at least 3 usable images in {name} (one each for training, validation and test), "
-            f"got {len(usable)} of {len(files) + len(unusable)}"
+            f"got {large.sum()} of {len(files) + len(unusable)}"
             + (f"; the first problem: {skipped[0]}" if skipped else "; looked for PNG, JPEG, TIFF and BMP")
         )
 
     def stream(rows):
-        chosen = [usable[row] for row in rows]
-        counts = tuple(patches_in(*shape, size, config.patches_per_image) for _, shape in chosen)
-        return PatchStream(lambda row: _read_files(chosen[row][0], config.channels), counts, size)
+        counts = tuple(patches_in(*sizes[row], size, config.patches_per_image) for row in rows)
+        return PatchStream(lambda index: _read_files(files[rows[index]], config.channels), counts, size)
 
-    rest, test = split(len(usable), TEST_SHARE, SPLIT_SEED, MOST_HELD)
+    # Before any is left out: whatever the patch size and the limit, no image is for training here, for testing there.
+    divided = split(len(files), TEST_SHARE, SPLIT_SEED, MOST_HELD)
+    rest, test = (rows[large[rows]][: config.limit] for rows in divided)
+    if len(rest) < 2 or not len(test):
+        raise UserError(
+            f"expected images of at least {size}×{size} pixels to train on and to test with in {name}, got {len(rest)} "
+            f"and {len(test)}; give a smaller --patch-size"
+        )
     train, validation = split(len(rest), config.validation_split, config.seed, MOST_HELD)
     return DataSet(
         name,

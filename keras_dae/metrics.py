@@ -38,9 +38,25 @@ def measure(clean, images):
     return {name: _per_image(metric, clean, images) for name, metric in METRICS.items()}
 
 
-def mean_metrics(clean, images):
-    """Return `{"mse", "psnr", "ssim"}`: means over the images of arrays `(n, height, width, channels)` in [0, 1]."""
-    return {name: float(np.mean(values)) for name, values in measure(clean, images).items()}
+def mean_metrics(clean, images, image=None):
+    """Return `{"mse", "psnr", "ssim"}`: means over the images of arrays `(n, height, width, channels)` in [0, 1].
+
+    Where these are patches, `image` says of which images, see `of_images`.
+    """
+    return {name: float(np.mean(of_images(values, image))) for name, values in measure(clean, images).items()}
+
+
+def of_images(values, image):
+    """Return the means over each image's patches: `(images,)`, of values `(n,)` of patches.
+
+    Args:
+        values: float `(n,)`.
+        image: int `(n,)`, the number of the image that each patch is from; None where they are whole images.
+    """
+    if image is None:
+        return values
+    _, index = np.unique(image, return_inverse=True)
+    return np.bincount(index, values) / np.bincount(index)
 
 
 def _per_image(metric, clean, images):

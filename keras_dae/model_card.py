@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from keras_dae.errors import printable
-from keras_dae.evaluation_text import level_name, noise_name, remarks
+from keras_dae.evaluation_text import images_name, level_name, noise_name, remarks
 from keras_dae.files import expecting, read_json, whole_file
 
 WHAT = """\
@@ -26,7 +26,7 @@ An image-denoising autoencoder of {metrics[parameters]:,} parameters: Conv2d {ch
 
 ## Measured
 
-Means over {metrics[images]:,} test images that the training never saw, with {noise}. What is denoised is the *noisy*
+Means over {measured} that the training never saw, with {noise}. What is denoised is the *noisy*
 image; its noise is the same for every model. Written by `python -m keras_dae.train`, from metrics.json.
 
 | | MSE | PSNR (dB) | SSIM |
@@ -38,7 +38,7 @@ FALLBACK = """
 EVALUATED = """
 ### At other levels of noise
 
-{images:,} test images of {dataset}, {noise}; mean PSNR in dB. Written by `python -m keras_dae.evaluate`, from
+{measured} of {dataset}, {noise}; mean PSNR in dB. Written by `python -m keras_dae.evaluate`, from
 [evaluation.json](evaluation/evaluation.json), which also has MSE, SSIM and 95 % intervals.
 
 ![PSNR against the noise level](evaluation/psnr.png)
@@ -142,6 +142,7 @@ def _text(run, used):
         "config": config,
         "dataset": dataset,
         "metrics": metrics,
+        "measured": images_name(metrics),
     }
     text = WHAT.format(**values)
     for name, key in (("noisy input", "noisy"), ("3×3 median", "median"), ("**denoised**", "test")):
@@ -150,7 +151,7 @@ def _text(run, used):
     if (run / "evaluation" / "evaluation.json").is_file():
         evaluation = read_json(run / "evaluation" / "evaluation.json")
         text += EVALUATED.format(
-            images=evaluation["images"],
+            measured=images_name(evaluation),
             dataset=printable(evaluation["dataset"]),
             noise=noise_name(evaluation),
             table=_psnr_table(evaluation),

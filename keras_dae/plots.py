@@ -21,7 +21,6 @@ def plot_samples(path, clean, noisy, denoised, title):
         title: one line.
     """
     columns = len(clean)
-    columns = len(clean)
     figure = Figure(figsize=(max(1.05 * columns, 4) + 0.9, 4.1), dpi=110, **STYLE)
     _image_rows(figure.subplots(3, columns, squeeze=False), clean, noisy, denoised)
     figure.suptitle(title, fontsize=11, color=INK)

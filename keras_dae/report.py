@@ -4,7 +4,7 @@ import numpy as np
 
 from keras_dae.baselines import median
 from keras_dae.checkpoint import write_history
-from keras_dae.evaluation_text import level_name, noise_name
+from keras_dae.evaluation_text import images_name, level_name, noise_name
 from keras_dae.files import write_json
 from keras_dae.metrics import mean_metrics
 from keras_dae.model_card import write_model_card
@@ -37,13 +37,13 @@ def report(run, config, dataset, model, history):
     metrics = {
         "dataset": dataset.name,
         "dataset_sha256": dataset.sha256,
-        "images": len(clean),
+        **dataset.test.count(),
         "noise": ["real pairs"] if config.has_pairs else list(config.noise),
         "noise_factor": None if config.has_pairs else list(config.noise_factor),
         "clip": config.clip,
-        "test": mean_metrics(clean, denoised),
-        "noisy": mean_metrics(clean, noisy),
-        "median": mean_metrics(clean, median(noisy)),
+        "test": mean_metrics(clean, denoised, dataset.test.image),
+        "noisy": mean_metrics(clean, noisy, dataset.test.image),
+        "median": mean_metrics(clean, median(noisy), dataset.test.image),
         "parameters": model.count_params(),
         "epochs": len(history),
         "training_seconds": round(sum(row["seconds"] for row in history), 1),
@@ -58,12 +58,12 @@ def report(run, config, dataset, model, history):
         noisy[shown],
         denoised[shown],
         f"{dataset.name}, {noise}: {metrics['noisy']['psnr']:.1f} dB noisy, "
-        f"{metrics['test']['psnr']:.1f} dB denoised (mean of {len(clean):,} test images)",
+        f"{metrics['test']['psnr']:.1f} dB denoised (mean of {images_name(metrics)})",
     )
     plot_loss(run / "loss.png", history, f"{dataset.name}, {noise}")
     write_model_card(run)
     print(
-        f"{len(clean):,} test images: MSE {metrics['noisy']['mse']:.4f} noisy, {metrics['test']['mse']:.4f} denoised; "
+        f"{images_name(metrics)}: MSE {metrics['noisy']['mse']:.4f} noisy, {metrics['test']['mse']:.4f} denoised; "
         f"PSNR {metrics['noisy']['psnr']:.2f} dB noisy, {metrics['test']['psnr']:.2f} dB denoised"
     )
 

@@ -105,9 +105,9 @@ def describe(config, dataset):
         "dataset": {
             "name": dataset.name,
             "sha256": dataset.sha256,
-            "training_images": len(dataset.train),
-            "validation_images": len(dataset.validation),
-            "test_images": len(dataset.test),
+            "training_images": len(getattr(dataset.train, "patches", dataset.train)),  # not patches of them
+            "validation_images": dataset.validation.count()["images"],
+            "test_images": dataset.test.count()["images"],
             "image_shape": list(dataset.test.clean.shape[1:]),
             "skipped": [errors.printable(reason) for reason in dataset.skipped],
         },
@@ -116,7 +116,12 @@ def describe(config, dataset):
 
 
 def load_config(path, **overrides):
-    """Return the `TrainConfig` in a run's config.json, some fields replaced. Raises `UserError` if it holds none."""
+    """Return the `TrainConfig` in a run's config.json, some fields replaced. Raises `UserError` if it holds none.
+
+    Another `dataset` takes the place of real pairs, too.
+    """
+    if "dataset" in overrides:
+        overrides = {"noisy_dir": None, "clean_dir": None, **overrides}
     about = read_json(path)
     if isinstance(about.get("format"), int) and about["format"] > FORMAT:
         raise UserError(

@@ -6,8 +6,10 @@ from PIL import Image
 from keras_dae.config import TrainConfig
 from keras_dae.data import load_dataset
 from keras_dae.errors import UserError
+from keras_dae.folder import matched_pairs
 from keras_dae.image_files import read_image, to_unit_range
 from keras_dae.patches import PatchStream
+from keras_dae.pipeline import training_batches
 
 
 def load(dataset, **options):
@@ -60,6 +62,19 @@ class TestArrays:
         ((clean,), *_) = batches(dataset)
         assert (clean.shape, clean.dtype) == ((4, 64, 64, 1), np.float32)
         assert 0.1 < clean.mean() < 0.9
+
+    @pytest.mark.parametrize("is_divided", [False, True])
+    def test_of_many_large_images_some_are_held_from_everywhere(self, is_divided, tmp_path):
+        images = np.full((3000, 20, 24, 1), np.arange(3000)[:, None, None, None], np.uint16)
+        arrays = {"x_train": images, "x_test": images} if is_divided else {"images": images}
+        np.savez(tmp_path / "images.npz", **arrays)
+        dataset = load(tmp_path / "images.npz", patch_size=20)
+        expected = (200, 150, 2850) if is_divided else (200, 140, 2660)
+        assert (len(dataset.test), len(dataset.validation), len(dataset.train.patches)) == expected
+        for held in (dataset.test, dataset.validation):
+            rows = np.rint(held.clean[:, 0, 0, 0] * 65535)
+            assert len(set(rows)) == held.count()["images"] == len(held)
+            assert rows.min() < 100 and rows.max() > 2900
 
     def test_odd_sizes_become_patches_of_a_multiple_of_4(self, tmp_path, digits):
         np.save(tmp_path / "images.npy", np.pad(digits, ((0, 0), (1, 1), (0, 3))))
@@ -208,7 +223,29 @@ class TestFolder:
             assert 0.2 < clean.mean() < 0.8
 
     def test_limit(self, photographs):
-        assert len(load(photographs, limit=5).train.patches) == 3
+        assert len(load(photographs, limit=5).train.patches) == 4
+
+    def test_what_is_for_testing_is_never_trained_on(self, tmp_path):
+        """Whatever the limit and the patch size, which leave out images; each of these has a level of its own."""
+        for level in range(40):
+            Image.new("L", (60 + level, 60), level).save(tmp_path / f"{level}.png")
+        Image.new("L", (30, 30), 99).save(tmp_path / "0small.png")
+        held = set(np.unique(load(tmp_path, patch_size=20).test.clean))
+        assert len(held) == 4
+        for options in ({"limit": 20}, {"patch_size": 60}, {"seed": 1}, {"patches_per_image": 1}):
+            dataset = load(tmp_path, **options)
+            assert set(np.unique(dataset.test.clean)) <= held
+            trained = {dataset.train.read(index)[0][0, 0, 0] for index in range(len(dataset.train.patches))}
+            assert trained and not trained & held
+            assert dataset.test.count() == {"images": len(set(dataset.test.image)), "patches": len(dataset.test)}
+
+    def test_no_image_left_to_test_with(self, tmp_path):
+        for level in range(8):
+            Image.new("L", (40, 40), level).save(tmp_path / f"{level}.png")
+        (level,) = np.unique(load(tmp_path, patch_size=20).test.clean)
+        Image.new("L", (24, 24), int(level)).save(tmp_path / f"{level}.png")
+        with pytest.raises(UserError, match="got 7 and 0; give a smaller --patch-size"):
+            load(tmp_path, patch_size=28)
 
 
 @pytest.fixture
@@ -219,7 +256,7 @@ def pairs(tmp_path):
     for index in range(12):
         clean = smooth_picture(48, 48, index, 1)[..., 0]
         Image.fromarray(clean).save(tmp_path / f"clean/sub/{index}.png")
-        Image.fromarray(255 - clean).save(tmp_path / f"noisy/sub/{index}.bmp")
+        Image.fromarray(clean // 2).save(tmp_path / f"noisy/sub/{index}.bmp")
     return {"noisy_dir": str(tmp_path / "noisy"), "clean_dir": str(tmp_path / "clean")}
 
 
@@ -228,9 +265,11 @@ class TestPairs:
         dataset = load_dataset(TrainConfig(**pairs, patch_size=20))
         assert dataset.name == "noisy-pairs"
         for clean, noisy in batches(dataset):
-            np.testing.assert_allclose(clean + noisy, 1, atol=1e-6)
-        assert np.array_equal(dataset.test.clean, 255 - dataset.test.noisy)
-        assert np.array_equal(dataset.validation.clean, 255 - dataset.validation.noisy)
+            assert np.array_equal(np.rint(255 * clean) // 2, np.rint(255 * noisy))
+        for held in (dataset.test, dataset.validation):
+            assert np.array_equal(held.clean // 2, held.noisy)
+        noisy, clean = next(iter(training_batches(dataset.train, TrainConfig(**pairs, batch_size=4))))
+        assert clean.numpy().mean() > 1.8 * noisy.numpy().mean()  # what comes in, and what is to come out
 
     def test_without_partner_or_of_another_size_are_skipped_by_name(self, pairs, tmp_path):
         Image.new("L", (48, 48)).save(tmp_path / "noisy/alone.png")
@@ -239,6 +278,19 @@ class TestPairs:
         skipped = load_dataset(TrainConfig(**pairs)).skipped
         assert len(skipped) == 3
         assert all(any(name in reason for reason in skipped) for name in ("alone.png", "lonely.png", "3.bmp"))
+
+    def test_the_same_ending_goes_before_the_same_stem(self, pairs, tmp_path):
+        for folder in ("clean", "noisy"):
+            for name, level in (("x.png", 10), ("x.jpg", 200)):
+                Image.new("L", (48, 48), level).save(tmp_path / folder / name)
+        Image.new("L", (48, 48)).save(tmp_path / "clean/y.png")
+        for name in ("y.bmp", "y.tif"):
+            Image.new("L", (48, 48)).save(tmp_path / "noisy" / name)
+        files, _, others = matched_pairs(pairs["noisy_dir"], pairs["clean_dir"])
+        assert len(files) == 12 + 2
+        assert all(clean.suffix == noisy.suffix for clean, noisy in files if clean.stem == "x")
+        assert len(others) == 3
+        assert all("not one, but several" in reason for reason in others if "noisy/y" not in reason)
 
     def test_one_folder_is_not_enough(self, pairs):
         with pytest.raises(UserError, match="together"):

@@ -132,6 +132,18 @@ def test_noise_that_is_not_clipped(run, tmp_path):
     assert rows["run [onnx]"]["psnr"]["mean"] == pytest.approx(rows["run [keras]"]["psnr"]["mean"], 1e-5)
 
 
+def test_images_that_were_added_since_the_training(photographs, tmp_path):
+    config = TrainConfig(dataset=str(photographs), epochs=1, batch_size=16, patch_size=20)
+    run = train_and_evaluate(config, tmp_path / "run")
+    again = evaluate([run], limit=4, output_dir=tmp_path)
+    assert again["images"] == json.loads((run / "metrics.json").read_text())["images"] == 1
+    assert again["patches"] > 1
+    assert rows_of(again)["run"]["psnr"]["low"] is None  # of one image nothing is known of others
+    shutil.copy(photographs / "picture0.png", photographs / "added.png")
+    with pytest.raises(UserError, match=r"holds other images than when .* was trained"):
+        evaluate([run])
+
+
 def test_real_pairs(photographs, tmp_path):
     pairs = TrainConfig(noisy_dir=str(photographs), clean_dir=str(photographs), epochs=1, batch_size=16)
     run = train_and_evaluate(pairs, tmp_path / "pairs")
@@ -139,7 +151,7 @@ def test_real_pairs(photographs, tmp_path):
     assert evaluation["noise"] == ["real pairs"]
     assert "real noise" in table(evaluation)
     assert rows_of(evaluation)["pairs"]["made_worse"] == evaluation["images"]  # they were clean
-    with pytest.raises(UserError, match="expected no --noise-factor"):
+    with pytest.raises(UserError, match="expected no --noise or --noise-factor"):
         evaluate([run], noise_factors=[0.1])
 
 

@@ -42,3 +42,10 @@ def test_means_over_many_images():
     means = mean_metrics(clean, image)
     assert means["mse"] == pytest.approx(0.01 / 3, rel=1e-4)
     assert means["psnr"] == pytest.approx((20 + 2 * 100) / 3, rel=1e-4)  # of each image, then averaged
+
+
+def test_patches_of_an_image_count_as_one():
+    clean = np.zeros((5, 20, 20, 1), np.float32)
+    image = np.float32([0.1, 0.1, 0.1, 0.1, 1])[:, None, None, None] + clean
+    assert mean_metrics(clean, image)["psnr"] == pytest.approx(4 * 20 / 5)
+    assert mean_metrics(clean, image, np.array([7, 7, 7, 7, 3]))["psnr"] == pytest.approx(20 / 2)
