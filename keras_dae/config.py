@@ -6,6 +6,8 @@ import types
 import typing
 from dataclasses import dataclass
 
+import numpy as np
+
 from keras_dae.errors import UserError
 from keras_dae.names import INITIALIZATIONS, SCHEDULES, check_noise
 
@@ -65,6 +67,8 @@ class TrainConfig:
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
+            if isinstance(value := getattr(self, field.name), np.generic):  # which JSON does not know
+                object.__setattr__(self, field.name, value.item())
             if not _is_a(getattr(self, field.name), field.type):
                 raise UserError(
                     f"expected {field.name} to be {getattr(field.type, '__name__', field.type)}, "

@@ -1,7 +1,9 @@
+import json
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import run_module
 
@@ -46,6 +48,7 @@ def test_recipe_seed_is_the_originals():
 def test_config_round_trip():
     config = TrainConfig.from_recipe("best", noise=("salt", "pepper"), noise_factor=(0.1, 0.2), limit=100)
     assert TrainConfig.from_dict(config.to_dict()) == config
+    assert json.loads(json.dumps(TrainConfig(seed=np.int64(3), beta_1=np.float32(0.5)).to_dict()))["seed"] == 3
 
 
 @pytest.mark.parametrize(
