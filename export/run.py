@@ -102,11 +102,17 @@ def check_run(run, formats=None):
         raise UserError(f"expected exports in {run}, found no {names}; python -m export {run} makes them")
     paths = {name: path for name, path in paths.items() if name not in missing}
     _check_installed(paths)
-    # 8 bits must be as close to Keras as they were when what they lose was measured.
-    proof = read_json(run / "parity.json") if (run / "parity.json").is_file() else {}
-    before = proof.get("int8", {}).get("max_rms_error")
-    tolerance = INT8_TOLERANCE if before is None else before + INT8_SLACK
-    return verify(load_model(run / "model.keras"), paths, tolerance), paths
+    return verify(load_model(run / "model.keras"), paths, int8_tolerance(run)), paths
+
+
+def int8_tolerance(run):
+    """Return how far 8 bits may be from Keras: as they were when what they lose was measured. Raises `UserError`."""
+    if not (run / "parity.json").is_file():
+        return INT8_TOLERANCE
+    proof = read_json(run / "parity.json")
+    with expecting(run / "parity.json"):
+        before = proof.get("int8", {}).get("max_rms_error")
+        return INT8_TOLERANCE if before is None else before + INT8_SLACK
 
 
 def print_proof(folder, paths, entries=None):

@@ -13,7 +13,7 @@ from keras_dae.backends import BACKENDS, open_backend
 from keras_dae.config import TrainConfig
 from keras_dae.data import NAMES, load_dataset
 from keras_dae.errors import UserError
-from keras_dae.files import read_json
+from keras_dae.files import expecting, read_json
 from keras_dae.names import NOISES
 from keras_dae.run_folder import load_config
 
@@ -52,7 +52,7 @@ def evaluate(runs, backends=("keras",), noise_factors=None, output_dir=None, **o
     about = {_name(run, runs): _trained_for(run) for run in runs}
     dataset = load_dataset(config)
     for run in runs:
-        _check_unseen(run, config, dataset)
+        check_unseen(run, config, dataset)
 
     from keras_dae.evaluation_report import write_evaluation
     from keras_dae.model_card import write_model_card
@@ -155,16 +155,19 @@ def _config_of(run, overrides):
     return load_config(Path(run, "config.json"), **overrides)
 
 
-def _check_unseen(run, config, dataset):
+def check_unseen(run, config, dataset):
     """Raise `UserError` if a run was trained on the same folder or file, but on other images than are in it now.
 
     Which of them are for testing depends on all of them.
     """
     if _is_imported(run):
         return
-    trained, about = load_config(Path(run, "config.json")), read_json(Path(run, "config.json"))["dataset"]
+    file = Path(run, "config.json")
+    trained = load_config(file)
+    with expecting(file):
+        name, sha256 = (read_json(file)["dataset"][key] for key in ("name", "sha256"))
     places = [[os.path.abspath(c.dataset), c.noisy_dir, c.clean_dir, c.channels] for c in (trained, config)]
-    if places[0] == places[1] and about["name"] == dataset.name and about["sha256"] != dataset.sha256:
+    if places[0] == places[1] and name == dataset.name and sha256 != dataset.sha256:
         raise UserError(
             f"{dataset.name} holds other images than when {run} was trained: it may have learned from some of those "
             "to measure on; put them back, or give others with --dataset"

@@ -85,7 +85,7 @@ import onnxruntime
 In TensorFlow Serving; any size; the signature `denoise_image` takes and gives PNG files as base64:
 
 ```bash
-docker run -p 8501:8501 -v "$PWD/saved_model:/models/denoiser" -e MODEL_NAME=denoiser tensorflow/serving
+docker run -p 127.0.0.1:8501:8501 -v "$PWD/saved_model:/models/denoiser" -e MODEL_NAME=denoiser tensorflow/serving
 curl --data '{{"instances": [[[{example}, …], …], …]}}' http://127.0.0.1:8501/v1/models/denoiser:predict
 ```
 """

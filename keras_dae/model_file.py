@@ -10,6 +10,7 @@ import keras
 from keras_dae.errors import UserError, first_line
 from keras_dae.files import UNREADABLE, check_archive, whole_file
 
+MEMBERS = {"config.json", "metadata.json", "model.weights.h5"}
 # What our networks are made of. A file that names anything else is refused before Keras builds it.
 KNOWN = ("Functional", "InputLayer", "Conv2D", "Conv2DTranspose", "Activation", "ReLU", "Flip", "DTypePolicy")
 KNOWN_MODULES = ("keras", "keras.layers", "keras.initializers", "keras.src.models.functional", "keras.src.ops.numpy")
@@ -35,6 +36,8 @@ def load_model(path):
     try:
         check_archive(path)
         with zipfile.ZipFile(path) as archive:
+            if others := set(archive.namelist()) - MEMBERS:  # Keras would unpack them
+                raise ValueError(f"expected {', '.join(sorted(MEMBERS))} in it, got also {', '.join(sorted(others))}")
             _check_config(json.loads(archive.read("config.json")))
         return keras.models.load_model(path, compile=False, safe_mode=True)
     except (*UNREADABLE, AttributeError, RecursionError) as error:

@@ -13,14 +13,15 @@ import pytest
 from conftest import assert_user_error
 from PIL import Image
 
-from export.run import export_run
+from export.run import export_run, int8_tolerance
 from keras_dae import mnist
 from keras_dae.config import TrainConfig
 from keras_dae.data import load_dataset
+from keras_dae.dataset import DataSet
 from keras_dae.denoise import load_denoiser
 from keras_dae.denoise import main as denoise
 from keras_dae.errors import UserError
-from keras_dae.evaluate import evaluate
+from keras_dae.evaluate import check_unseen, evaluate
 from keras_dae.image_files import read_image
 from keras_dae.mnist import load_mnist
 from keras_dae.model import build_autoencoder
@@ -219,12 +220,16 @@ def test_bombs_cost_no_memory(tmp_path):
     assert peak < 10 * 2**20
 
 
+def unseen(folder):
+    check_unseen(folder, TrainConfig(), DataSet("digits", "", None, None, None))
+
+
 @pytest.mark.parametrize(
     ("name", "readers"),
     [
-        ("config.json", (load_config, write_model_card)),
+        ("config.json", (load_config, write_model_card, unseen)),
         ("metrics.json", (write_model_card,)),
-        ("parity.json", (write_model_card, load_denoiser)),
+        ("parity.json", (write_model_card, load_denoiser, int8_tolerance)),
         ("evaluation/evaluation.json", (write_model_card,)),
     ],
 )

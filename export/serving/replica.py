@@ -181,11 +181,10 @@ def _started(http, grpc):
     """Have Serve run while the block lasts, with these options; one that runs already, and stays, must have them."""
     client = get_client(raise_if_no_controller_running=False)
     if client is not None:
-        details = client.get_serve_details()
+        details, grpc = client.get_serve_details(), grpc if grpc["grpc_servicer_functions"] else {}
         for wanted, found in ((http, details["http_options"]), (grpc, details["grpc_options"])):
             if differing := [name for name in wanted if wanted[name] != found.get(name)]:
-                there = ", ".join(f"{name} {found.get(name)}" for name in differing)
-                asked = ", ".join(f"{name} {wanted[name]}" for name in differing)
+                there, asked = (", ".join(f"{name} {of.get(name)}" for name in differing) for of in (found, wanted))
                 raise UserError(f"Ray Serve runs there already with {there}, not {asked}; give those, or end it")
         yield
         return
