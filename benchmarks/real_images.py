@@ -41,7 +41,10 @@ def main(argv=None):
     parser = argparse.ArgumentParser(prog="python -m benchmarks.real_images", description=__doc__.splitlines()[0])
     parser.add_argument("--output-dir", type=Path, required=True, help="new folder")
     folder = parser.parse_args(argv).output_dir
-    folder.mkdir(parents=True)
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        parser.error(f"cannot make the folder {folder}: {error.strerror}")
     for noise in NOISES:
         photographs(folder / f"photographs-{noise}", noise)
     pages(folder / "pages")

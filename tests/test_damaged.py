@@ -220,6 +220,14 @@ def test_bombs_cost_no_memory(tmp_path):
     assert peak < 10 * 2**20
 
 
+def test_keras_unpacks_nothing(run, tmp_path):
+    shutil.copy(run / "model.keras", tmp_path)
+    with zipfile.ZipFile(tmp_path / "model.keras", "a") as archive:
+        archive.writestr("assets/more.txt", "more")
+    with pytest.raises(UserError, match=r"got also assets/more\.txt"):
+        load_model(tmp_path / "model.keras")
+
+
 def unseen(folder):
     check_unseen(folder, TrainConfig(), DataSet("digits", "", None, None, None))
 
