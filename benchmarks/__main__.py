@@ -49,7 +49,7 @@ def main(argv=None):
 def measure(output_dir, run=None, sections=SECTIONS, rounds=7):
     """Write the results of the sections into `output_dir`; a line for each figure goes to stdout too."""
     results = {"machine": machine(), "rounds": rounds}
-    write_json(output_dir / "results.json", results)  # raises where it cannot be written, before hours are spent
+    write_json(output_dir / "results.json", results)  # raises where it cannot be written, before all the measuring
     with tempfile.TemporaryDirectory() as folder:
         if {"inference", "fixed_size", "large_image"} & set(sections):
             prepare(Path(folder), run)

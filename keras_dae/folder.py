@@ -30,7 +30,7 @@ def matched_pairs(noisy_dir, clean_dir):
         for paths, partners, folder in zip(found, found[::-1], (noisy_dir, clean_dir)):
             reason = f"not one, but several images of that name in {folder}, or beside it" if partners else None
             others += [f"{path}: {reason or f'no image of that name in {folder}'}" for path in paths]
-    files.sort(key=lambda pair: pair[0].relative_to(clean_dir).with_suffix(""))
+    files.sort(key=lambda pair: (pair[0].relative_to(clean_dir).with_suffix(""), pair[0]))
     return files, f"{Path(noisy_dir).resolve().name}-pairs", tuple(sorted(others))
 
 

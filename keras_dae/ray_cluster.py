@@ -74,4 +74,5 @@ def cluster(address, processes):
 
 def reason(error):
     """Return what an exception comes down to: Ray puts another process's traceback into the message of its own."""
-    return str(error).strip().splitlines()[-1] if isinstance(error, RayError) and str(error) else first_line(error)
+    lines = str(error).strip().splitlines()
+    return lines[-1] if lines and isinstance(error, RayError) else first_line(error)

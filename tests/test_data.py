@@ -289,6 +289,7 @@ class TestPairs:
         files, _, others = matched_pairs(pairs["noisy_dir"], pairs["clean_dir"])
         assert len(files) == 12 + 2
         assert all(clean.suffix == noisy.suffix for clean, noisy in files if clean.stem == "x")
+        assert [clean.name for clean, _ in files if clean.stem == "x"] == ["x.jpg", "x.png"]  # on every run
         assert len(others) == 3
         assert all("not one, but several" in reason for reason in others if "noisy/y" not in reason)
 
