@@ -17,10 +17,10 @@ from pathlib import Path
 from benchmarks import inference, large_image, peak, quality, training
 from benchmarks.contender import add_rounds, take_turns
 from benchmarks.summary import plot, table, threads_name
-from keras_dae import errors
-from keras_dae.errors import UserError
-from keras_dae.files import whole_file, write_json
-from keras_dae.processes import cores
+from keras_dae._util.atomic import atomic_file
+from keras_dae._util.json_files import write_json
+from keras_dae._util.threads import cores
+from keras_dae.errors import UserError, run_command
 
 THREADS = (1, 2)
 BATCH_SIZES = (100, 256)
@@ -43,7 +43,7 @@ def main(argv=None):
             raise UserError(f"expected {' and '.join(missing)} to be installed: pip install -e '.[bench]'")
         measure(Path(options.output_dir), options.run, options.only, options.rounds)
 
-    return errors.run(command)
+    return run_command(command)
 
 
 def measure(output_dir, run=None, sections=SECTIONS, rounds=7):
@@ -59,10 +59,10 @@ def measure(output_dir, run=None, sections=SECTIONS, rounds=7):
                 for name, contenders in contests(section, folder).items()
             }
             write_json(output_dir / "results.json", results)  # what there is, should a later section fail
-    with whole_file(output_dir / "results.md") as temporary:
+    with atomic_file(output_dir / "results.md") as temporary:
         Path(temporary).write_text(table(results), encoding="utf-8")
     if "inference" in results:
-        with whole_file(output_dir / "results.png") as temporary:
+        with atomic_file(output_dir / "results.png") as temporary:
             plot(results, temporary)
     print(table(results))
 
@@ -105,7 +105,7 @@ def prepare(folder, run):
 
     from export.run import DEFAULT_FORMATS, FILES
     from keras_dae.config import TrainConfig
-    from keras_dae.data import load_dataset
+    from keras_dae.data.load import load_dataset
 
     if run is None:
         run = folder / "quick"

@@ -19,8 +19,8 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.contender import add_rounds
-from keras_dae.digits import render_digits
-from keras_dae.processes import cores
+from keras_dae._util.threads import cores
+from keras_dae.data.digits import render_digits
 
 PROCESSES = cores()
 MEGAPIXELS = (1, 4, 16, 100)
@@ -106,7 +106,7 @@ def denoise(model, source, output_dir):
 
 WITH_PEAK = """
 import resource, sys
-from keras_dae.denoise import main
+from keras_dae.denoise.__main__ import main
 if __name__ == "__main__":
     status = main()
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)

@@ -12,7 +12,7 @@ from PIL import Image
 
 MEASURED = """
 import resource, sys
-from keras_dae.train import main
+from keras_dae.train.__main__ import main
 status = main(sys.argv[1:])
 print("peak MiB", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 sys.exit(status)

@@ -18,7 +18,7 @@ from benchmarks.contender import serve
 
 BATCHES = (1, 32, 256, 1000)
 SECONDS = 0.3  # of repeated calls for one figure
-LEAST_CALLS = 5
+MIN_CALLS = 5
 
 
 def torch_eager(folder, threads, channels_last=False, compiled=False):
@@ -135,7 +135,7 @@ def main(name, folder, threads, fixed=None):
 def seconds_a_call(function, *arguments):
     """Return the median over repeated calls."""
     times = []
-    while len(times) < LEAST_CALLS or sum(times) < SECONDS:
+    while len(times) < MIN_CALLS or sum(times) < SECONDS:
         start = time.perf_counter()
         function(*arguments)
         times.append(time.perf_counter() - start)

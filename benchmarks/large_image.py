@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmarks import inference
 from benchmarks.contender import serve
-from keras_dae.processes import cores
+from keras_dae._util.threads import cores
 
 SIDE = 4000  # pixels
 

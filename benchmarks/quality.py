@@ -15,7 +15,7 @@ import time
 from benchmarks.contender import serve
 
 GOAL = 0.0117
-MOST_EPOCHS = 15
+MAX_EPOCHS = 15
 
 
 def ours(seed):
@@ -23,9 +23,9 @@ def ours(seed):
     import numpy as np
 
     from keras_dae.config import TrainConfig
-    from keras_dae.data import load_dataset
-    from keras_dae.fit import fit
-    from keras_dae.pipeline import evaluation_images
+    from keras_dae.data.batches import evaluation_images
+    from keras_dae.data.load import load_dataset
+    from keras_dae.train.fit import fit
 
     config = TrainConfig.from_recipe("quick", dataset="mnist", seed=seed)
     dataset = load_dataset(config)
@@ -42,7 +42,7 @@ def torch_loop(seed):
 
     from benchmarks.torch_original import Training, to_tensor
     from keras_dae.config import TrainConfig
-    from keras_dae.data import load_dataset
+    from keras_dae.data.load import load_dataset
 
     torch.manual_seed(seed)
     dataset = load_dataset(TrainConfig(dataset="mnist"))
@@ -55,7 +55,7 @@ def torch_loop(seed):
         epochs += 1
         start = time.perf_counter()
         mse = training.error(noisy, clean)
-        if mse <= GOAL or epochs == MOST_EPOCHS:
+        if mse <= GOAL or epochs == MAX_EPOCHS:
             return mse, epochs, discounted
         discounted += time.perf_counter() - start
 

@@ -21,16 +21,18 @@ from PIL import Image
 from pyarrow.fs import LocalFileSystem
 
 from benchmarks.contender import add_rounds
-from keras_dae import shards, storage
-from keras_dae.denoise import load_denoiser, model_file
-from keras_dae.denoise_contents import denoise_contents
-from keras_dae.denoise_files import Work
-from keras_dae.denoise_ray import denoise_on_ray, run_parts
-from keras_dae.digits import render_digits
-from keras_dae.files import write_json
-from keras_dae.image_io import SUFFIXES, decode, encode
-from keras_dae.processes import cores, map_in_processes
-from keras_dae.ray_cluster import cluster
+from keras_dae._util.json_files import write_json
+from keras_dae._util.threads import cores
+from keras_dae.data.digits import render_digits
+from keras_dae.denoise.batching import denoise_contents
+from keras_dae.denoise.denoiser import load_denoiser, model_file
+from keras_dae.denoise.files import Work
+from keras_dae.denoise.process_pool import map_in_processes
+from keras_dae.denoise.ray import filesystem as storage
+from keras_dae.denoise.ray import parquet as shards
+from keras_dae.denoise.ray.cluster import cluster
+from keras_dae.denoise.ray.job import denoise_on_ray, run_parts
+from keras_dae.images.codec import SUFFIXES, decode, encode
 
 DIFFERENT = 10_000  # images; the shards repeat them
 TASKS = 400  # of one image, to see what a task costs
@@ -120,7 +122,7 @@ def denoiser_of_shards(model):
 
 def denoise_shard(denoiser, work):
     """Denoise a Parquet file; return what failed."""
-    with open(work.source, "rb") as source, storage.whole_stream(LocalFileSystem(), work.target) as target:
+    with open(work.source, "rb") as source, storage.atomic_stream(LocalFileSystem(), work.target) as target:
         return shards.denoise_shard(denoiser, source, target)[1]
 
 

@@ -19,9 +19,9 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-from keras_dae.baselines import BASELINES, best_parameters
-from keras_dae.files import whole_file
-from keras_dae.plots import INK, MUTED
+from keras_dae._util.atomic import atomic_file
+from keras_dae.evaluate.baselines import BASELINES, best_parameters
+from keras_dae.report.plots import INK, MUTED
 
 NOISES = (0.25, 0.1)
 UNSEEN_PHOTOGRAPHS = ("camera.png", "chelsea.png")
@@ -140,7 +140,7 @@ def compare(folder, crops):
             axis.imshow(crop, cmap="gray", vmin=0, vmax=1)
             axis.set_title(f"{kind}{psnr}", fontsize=10, color=INK if kind == "denoised" else MUTED)
             axis.set_axis_off()
-    with whole_file(folder / "comparison.png") as temporary:
+    with atomic_file(folder / "comparison.png") as temporary:
         figure.savefig(temporary)
 
 

@@ -19,9 +19,10 @@ from typing import NamedTuple
 from benchmarks.contender import add_rounds
 from benchmarks.ray_speed import DIFFERENT, denoise_on_ray_quietly, listing, noisy_pngs, one_core, tasks, write_shards
 from benchmarks.summary import number, rows
-from keras_dae.denoise_ray import part_limits
-from keras_dae.files import whole_file, write_json
-from keras_dae.ray_cluster import cluster
+from keras_dae._util.atomic import atomic_file
+from keras_dae._util.json_files import write_json
+from keras_dae.denoise.ray.cluster import cluster
+from keras_dae.denoise.ray.job import part_limits
 
 CHECKED_IMAGES, CHECKED = 50_000, [(1, 10), (1, 200), (2, 10), (2, 200)]  # workers and shards of the runs that check
 PLANNED = (10_000_000, 1_000_000_000)  # images
@@ -82,7 +83,7 @@ def simulate(costs, images, files, tasks, workers):
 
 
 def parts_of(images, files, workers, bytes_an_image):
-    """Return in how many parts `keras_dae.denoise_ray` hands out a job; they are the simulation's tasks."""
+    """Return in how many parts `keras_dae.denoise.ray.job` hands out a job; they are the simulation's tasks."""
     bytes_of_all = images * bytes_an_image
     most_files, most_bytes = part_limits(files, bytes_of_all, workers)
     return math.ceil(files / max(1, min(most_files, most_bytes * files // bytes_of_all)))
@@ -189,7 +190,7 @@ def main(argv=None):
     output.mkdir(parents=True, exist_ok=True)
     figures = measure(options.model, options.rounds)
     write_json(output / "scaling.json", figures)
-    with whole_file(output / "scaling.md") as temporary:
+    with atomic_file(output / "scaling.md") as temporary:
         Path(temporary).write_text(report(figures), encoding="utf-8")
     print(report(figures))
 

@@ -19,9 +19,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from keras_dae import errors
-from keras_dae.digits import render_digits
-from keras_dae.errors import UserError
+from keras_dae.data.digits import render_digits
+from keras_dae.errors import UserError, run_command
 
 PORT, GRPC_PORT = 8501, 8500
 CONNECTIONS = 16
@@ -37,7 +36,7 @@ def main(argv=None):
     parser.add_argument("--replicas", type=int, nargs="+", default=[1, 2], help="(1 2)")
     parser.add_argument("--seconds", type=int, default=SECONDS, help="for each figure (%(default)s)")
     options = parser.parse_args(argv)
-    return errors.run(measure, options.run, options.replicas, options.seconds)
+    return run_command(measure, options.run, options.replicas, options.seconds)
 
 
 def measure(run, replicas, seconds):

@@ -6,9 +6,9 @@ import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from keras_dae import errors
 from keras_dae.config import RECIPES, TrainConfig
-from keras_dae.data import load_dataset
+from keras_dae.data.load import load_dataset
+from keras_dae.errors import run_command
 
 
 def first_steps(config, dataset, steps):
@@ -17,8 +17,8 @@ def first_steps(config, dataset, steps):
     The variation is the standard deviation of the denoised images across images, as a share of the clean images'
     own: 0 for a network that gives the same image always.
     """
-    from keras_dae.fit import compiled_model
-    from keras_dae.pipeline import epoch_plan, evaluation_images, training_batches
+    from keras_dae.data.batches import epoch_plan, evaluation_images, training_batches
+    from keras_dae.train.fit import compiled_model
 
     noisy, clean = evaluation_images(dataset.validation, config)
     _, epoch_steps, _ = epoch_plan(dataset.train, config)
@@ -38,18 +38,18 @@ def main(argv=None):
     options = parser.parse_args(argv)
 
     def command():
-        from keras_dae.callbacks import LEAST_VARIATION
+        from keras_dae.train.callbacks import MIN_VARIATION
 
         for recipe in RECIPES:
             collapsed = 0
             for seed in range(options.seeds):
                 config = TrainConfig.from_recipe(recipe, dataset=options.dataset, data_dir=options.data_dir, seed=seed)
                 mse, variation = first_steps(config, load_dataset(config), options.steps)
-                collapsed += variation < LEAST_VARIATION
+                collapsed += variation < MIN_VARIATION
                 print(f"{recipe:5} seed {seed:2}: validation MSE {mse:.4f}, variation {variation:.2f}", flush=True)
             print(f"{recipe}: {collapsed} of {options.seeds} collapsed after {options.steps} steps", flush=True)
 
-    return errors.run(command)
+    return run_command(command)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import time
 
 from benchmarks.contender import serve
 from keras_dae.config import TrainConfig
-from keras_dae.data import load_dataset
+from keras_dae.data.load import load_dataset
 
 IMAGES = 10_000  # an epoch
 
@@ -22,10 +22,10 @@ def ours(batch_size):
     """Return the measurement of `model.fit` on the package's own pipeline: of its second epoch."""
     import keras
 
-    from keras_dae.callbacks import Throughput
-    from keras_dae.fit import compiled_model
-    from keras_dae.parallel import use_cores_apart
-    from keras_dae.pipeline import epoch_plan, training_batches
+    from keras_dae.data.batches import epoch_plan, training_batches
+    from keras_dae.train.callbacks import Throughput
+    from keras_dae.train.fit import compiled_model
+    from keras_dae.train.split_batch import use_cores_apart
 
     use_cores_apart()
     config = TrainConfig(batch_size=batch_size, epochs=2)

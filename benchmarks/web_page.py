@@ -15,8 +15,7 @@ from pathlib import Path
 
 from benchmarks.contender import add_rounds
 from export.web.serve import ISOLATED, make_server
-from keras_dae import errors
-from keras_dae.errors import UserError
+from keras_dae.errors import UserError, run_command
 
 
 def main(argv=None):
@@ -26,7 +25,7 @@ def main(argv=None):
     add_rounds(parser, 5)
     parser.add_argument("--picture", default="", help="PNG file to write of the page, a digit being drawn")
     options = parser.parse_args(argv)
-    return errors.run(report, **vars(options))
+    return run_command(report, **vars(options))
 
 
 def report(site, rounds, picture):

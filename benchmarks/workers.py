@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.contender import add_rounds
-from keras_dae import errors
+from keras_dae.errors import run_command
 
 IMAGES, EPOCHS, PORT = 12_000, 7, 20_000
 
@@ -72,7 +72,7 @@ def main(argv=None):
             ratio = statistics.median(two / one for one, two in rounds)
             print(f"batch {batch_size}: {one:,.0f} images/s alone, {two:,.0f} by two workers: {ratio:.2f}×", flush=True)
 
-    return errors.run(command)
+    return run_command(command)
 
 
 if __name__ == "__main__":

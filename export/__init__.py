@@ -3,7 +3,7 @@
 Public names load on first use: `import export` imports neither TensorFlow nor onnxruntime.
 """
 
-from keras_dae.lazy import lazy_names
+from keras_dae._util.lazy import lazy_names
 
 _MODULE_OF = {
     "export_hub": "to_hub",
@@ -12,7 +12,7 @@ _MODULE_OF = {
     "export_onnx": "to_onnx",
     "export_run": "run",
     "export_saved_model": "to_saved_model",
-    "verify": "parity",
+    "verify": "parity.check",
 }
 __all__ = sorted(_MODULE_OF)
 __getattr__, __dir__ = lazy_names(__name__, _MODULE_OF)

@@ -7,20 +7,12 @@ import argparse
 import os
 import sys
 
-from keras_dae import errors
+from keras_dae.errors import UserError, run_command
 
 
-def main(argv=None):
-    """Command line of `export_run`, of `export_hub` and of checking what was exported; returns the exit status.
-
-    0: all is proven; 1: an artefact does not compute what Keras does; 2: a mistake that the user can mend.
-    """
-    argv = sys.argv[1:] if argv is None else argv
-    if argv[:1] == ["web"]:
-        from export.web.__main__ import main as web
-
-        return web(argv[1:])
-    parser = argparse.ArgumentParser(prog="python -m export", description=__doc__)
+def parser(prog="python -m export"):
+    """Return the argument parser of the command, but for `web`, which has its own."""
+    parser = argparse.ArgumentParser(prog=prog, description=__doc__)
     parser.add_argument("run", help="run folder, or a .keras file with --output-dir")
     parser.add_argument("--output-dir", help="where to write (the run folder)")
     parser.add_argument(
@@ -33,12 +25,25 @@ def main(argv=None):
     parser.add_argument(
         "--check", action="store_true", help="export nothing; prove once more what is in the run folder"
     )
-    options = parser.parse_args(argv)
+    return parser
+
+
+def main(argv=None, prog="python -m export"):
+    """Command line of `export_run`, of `export_hub` and of checking what was exported; returns the exit status.
+
+    0: all is proven; 1: an artefact does not compute what Keras does; 2: a mistake that the user can mend.
+    """
+    argv = sys.argv[1:] if argv is None else argv
+    if argv[:1] == ["web"]:
+        from export.web.__main__ import main as web
+
+        return web(argv[1:], f"{prog} web")
+    options = parser(prog).parse_args(argv)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
     if options.check:
-        return errors.run(_check, options)
-    return errors.run(_hub if "hf" in (options.formats or ()) else _export, options)
+        return run_command(_check, options)
+    return run_command(_hub if "hf" in (options.formats or ()) else _export, options)
 
 
 def _export(options):
@@ -49,7 +54,7 @@ def _export(options):
 
 def _hub(options):
     if options.formats != ["hf"] or not options.output_dir:
-        raise errors.UserError("expected --formats hf alone, with --output-dir; the other formats go into the run")
+        raise UserError("expected --formats hf alone, with --output-dir; the other formats go into the run")
     from export.run import print_proof
     from export.to_hub import export_hub
 

@@ -1,8 +1,8 @@
 """The network as it is deployed: images of any size in, the same size out, without flips, and convolutions only.
 
-`keras_dae.model` flips the image so that built-in layers pad as PyTorch does. TensorFlow's functions take explicit
-paddings, so here nothing is flipped, and the kernels are PyTorch's. What Keras leaves to its user is part of this
-graph: padding up to a size that the network can work on, and cropping back.
+`keras_dae.networks.autoencoder` flips the image so that built-in layers pad as PyTorch does. TensorFlow's functions
+take explicit paddings, so here nothing is flipped, and the kernels are PyTorch's. What Keras leaves to its user is part
+of this graph: padding up to a size that the network can work on, and cropping back.
 
 The transposed convolutions are computed as ordinary ones, which runtimes do faster. Exactly so: the same products are
 summed, in another order. A stride of 1 is a convolution with the flipped kernel. A stride of 2 gives four pixels for
@@ -15,8 +15,7 @@ arXiv:1609.07009.)
 import numpy as np
 import tensorflow as tf
 
-from keras_dae.denoise import MULTIPLE, SMALLEST
-from keras_dae.model import DECODER, ENCODER
+from keras_dae.networks.geometry import AUTOENCODER
 from keras_dae.torch_weights import MODULES, to_state_dict
 
 BEFORE = [[0, 0], [1, 0], [1, 0], [0, 0]]  # what PyTorch's padding=1 comes to at stride 2 on even sizes
@@ -29,7 +28,7 @@ def network(model, integers=tf.int64):
     Eager or inside a `tf.function`; the weights are constants.
 
     Args:
-        model: the Keras model of `keras_dae.model.build_autoencoder`.
+        model: the Keras model of `keras_dae.networks.autoencoder.build_autoencoder`.
         integers: dtype that sizes are computed in: int64 is ONNX's own, LiteRT's operators want int32.
 
     Raises:
@@ -38,21 +37,21 @@ def network(model, integers=tf.int64):
     state = to_state_dict(model)
     kernels = [np.ascontiguousarray(state[f"{module}.weight"].transpose(2, 3, 1, 0)) for module in MODULES]
     biases = [state[f"{module}.bias"] for module in MODULES]
-    decoder = decoder_convolutions(kernels[len(ENCODER) :], biases[len(ENCODER) :])
-    block = int(np.prod([stride for _, _, stride in DECODER]))
+    decoder = decoder_convolutions(kernels[len(AUTOENCODER.encoder) :], biases[len(AUTOENCODER.encoder) :])
+    block = int(np.prod([layer.stride for layer in AUTOENCODER.decoder]))
 
     def denoise(noisy):
         with tf.name_scope("pad"):
             shape = tf.shape(noisy, out_type=integers)
             x = pad(noisy, shape[1:3])
-        for index, (_, _, stride) in enumerate(ENCODER):
-            with tf.name_scope(f"encoder_conv{index + 1}"):
-                x = tf.nn.conv2d(x, kernels[index], stride, BEFORE if stride > 1 else "VALID")
-                x = tf.nn.relu(tf.nn.bias_add(x, biases[index]))
-        for index, (kernel, bias, padding) in enumerate(decoder):
-            with tf.name_scope(f"decoder_conv_transpose{index + 1}"):
+        for layer, kernel, bias in zip(AUTOENCODER.encoder, kernels, biases):
+            with tf.name_scope(layer.name):
+                x = tf.nn.conv2d(x, kernel, layer.stride, BEFORE if layer.padding else "VALID")
+                x = tf.nn.relu(tf.nn.bias_add(x, bias))
+        for layer, (kernel, bias, padding) in zip(AUTOENCODER.decoder, decoder):
+            with tf.name_scope(layer.name):
                 x = tf.nn.bias_add(tf.nn.conv2d(x, kernel, 1, padding), bias)
-                x = (tf.nn.relu if index + 1 < len(decoder) else tf.sigmoid)(x)
+                x = (tf.sigmoid if layer is AUTOENCODER.layers[-1] else tf.nn.relu)(x)
         with tf.name_scope("crop"):
             return tf.strided_slice(tf.nn.depth_to_space(x, block), tf.zeros(4, shape.dtype), shape)
 
@@ -60,21 +59,21 @@ def network(model, integers=tf.int64):
 
 
 def decoder_convolutions(kernels, biases):
-    """Return `(kernel, bias, padding)` of the convolutions that compute DECODER's transposed ones, block by block.
+    """Return `(kernel, bias, padding)` of the convolutions that compute the decoder's transposed ones, block by block.
 
     Args:
         kernels: of the transposed convolutions, `(size, size, out, in)` as TensorFlow has them.
         biases: of the same, `(out,)`.
     """
     convolutions, block = [], 1
-    for kernel, bias, (_, size, stride) in zip(kernels, biases, DECODER):
-        if stride == 1:  # on whole pixels only, before any block
+    for kernel, bias, layer in zip(kernels, biases, AUTOENCODER.decoder):
+        if layer.stride == 1:  # on whole pixels only, before any block
             flipped = kernel[::-1, ::-1].transpose(0, 1, 3, 2)
-            padding = [[0, 0], [size - 1] * 2, [size - 1] * 2, [0, 0]]
+            padding = [[0, 0], [layer.kernel - 1] * 2, [layer.kernel - 1] * 2, [0, 0]]
             convolutions.append((np.ascontiguousarray(flipped), bias, padding))
         else:
             kernel = in_blocks(kernel, block)
-            block *= stride
+            block *= layer.stride
             convolutions.append((kernel, np.tile(bias, block**2), AFTER))
     return convolutions
 
@@ -100,8 +99,9 @@ def in_blocks(kernel, block):
 
 
 def padded_size(size):
-    """Return a size, or several, rounded up to a multiple of 4, and to at least 20."""
-    return tf.maximum((size + (MULTIPLE - 1)) // MULTIPLE * MULTIPLE, SMALLEST)
+    """Return a size, or several, rounded up to one that the network works on: `Geometry.padded_size` as a tensor."""
+    multiple = AUTOENCODER.multiple
+    return tf.maximum((size + (multiple - 1)) // multiple * multiple, AUTOENCODER.min_padded_size)
 
 
 def pad(images, size):

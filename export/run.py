@@ -4,28 +4,28 @@ import hashlib
 import os
 import shutil
 import sys
-import tempfile
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
-from export.parity import INT8_SLACK, INT8_TOLERANCE, ParityError, verify
+from export.parity.check import INT8_SLACK, INT8_TOLERANCE, ParityError, verify
 from keras_dae import __version__
+from keras_dae._util.atomic import locked, scratch_folder, sync
+from keras_dae._util.batches import run_in_batches
+from keras_dae._util.json_files import expecting, read_json, write_json
 from keras_dae.config import TrainConfig
-from keras_dae.data import load_dataset
+from keras_dae.data.load import load_dataset
 from keras_dae.errors import UserError, first_line
-from keras_dae.files import expecting, locked, read_json, sync, write_json
-from keras_dae.model_card import write_model_card
-from keras_dae.run_folder import load_config
+from keras_dae.report.model_card import write_model_card
+from keras_dae.runs.folder import load_config
 
 FILES = {"saved_model": "saved_model", "onnx": "model.onnx", "int8": "model.int8.onnx", "litert": "model.tflite"}
 FORMATS = tuple(FILES)
 DEFAULT_FORMATS = ("saved_model", "onnx", "int8")
 CALIBRATION_BATCHES = 8
 INT8_LOSS = 0.1  # dB of PSNR that 8 bits may cost
-BATCH = 250
 
 
 def export_run(run, output_dir=None, formats=None, dataset=None):
@@ -40,15 +40,15 @@ def export_run(run, output_dir=None, formats=None, dataset=None):
         output_dir: where to write; None for the run folder.
         formats: some of FORMATS; None for DEFAULT_FORMATS, int8 then being left out with a note where it costs too
             much.
-        dataset: `DataSet` that fixes the ranges of `int8` and measures its loss; None for the run's own images, or
-            the built-in digits where a run has none (a .keras file, imported weights).
+        dataset: `DatasetSplits` that fixes the ranges of `int8` and measures its loss; None for the run's own images,
+            or the built-in digits where a run has none (a .keras file, imported weights).
 
     Raises:
         UserError: no such model, images or format, a package that a format needs is missing, or the folder cannot be
             written.
         ParityError: an artefact does not compute what Keras does, or 8 bits that were asked for cost too much.
     """
-    from keras_dae.model_file import load_model
+    from keras_dae.networks.keras_file import load_model
     from keras_dae.torch_weights import to_state_dict
 
     asked, formats = formats, tuple(dict.fromkeys(formats or DEFAULT_FORMATS))
@@ -61,7 +61,7 @@ def export_run(run, output_dir=None, formats=None, dataset=None):
     model = load_model(run / "model.keras" if os.path.isdir(run) else run)
     to_state_dict(model)  # raises if it is another network
     config = _config_of(run)
-    with locked(target), _workshop(target) as work:
+    with locked(target), _work_folder(target) as work:
         artefacts, int8 = _build(model, work, formats, run, config, dataset)
         entries = verify(model, artefacts, int8_tolerance=1.0)  # its measure is what it loses on the run's own images
         costly = int8 is not None and int8["psnr_lost_db"] > INT8_LOSS
@@ -90,7 +90,7 @@ def check_run(run, formats=None):
         ParityError: an artefact does not compute what model.keras does.
     """
     from export.to_saved_model import next_version
-    from keras_dae.model_file import load_model
+    from keras_dae.networks.keras_file import load_model
 
     _check_known(formats or ())
     run = Path(run)
@@ -147,28 +147,17 @@ def _config_of(run):
 
 
 @contextmanager
-def _workshop(target):
-    """Yield a folder beside the artefacts-to-be, on the same disk, and remove it in any case.
-
-    Those of exports that were killed are removed too: the lock says that nobody is at work in them.
-    """
+def _work_folder(target):
+    """Yield a scratch folder in `target`, on the disk of the artefacts-to-be. The caller holds the lock of `target`."""
     from tensorflow.errors import OpError
 
+    for stale in target.glob(".export-*"):  # of version 0.1.0, killed
+        shutil.rmtree(stale, ignore_errors=True)
     try:
-        target.mkdir(parents=True, exist_ok=True)
-        for stale in target.glob(".export-*"):
-            shutil.rmtree(stale, ignore_errors=True)
-        work = Path(tempfile.mkdtemp(prefix=".export-", dir=target))
-    except OSError as error:
-        raise UserError(f"cannot write into {target}: {error.strerror}") from None
-    try:
-        yield work
-    except OSError as error:
-        raise UserError(f"cannot write into {target}: {error.strerror or error}") from error
+        with scratch_folder(target / ".export") as work:
+            yield work
     except OpError as error:  # TensorFlow writes the SavedModel's variables
         raise UserError(f"cannot write into {target}: {first_line(error.message)}") from error
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
 
 
 def _build(model, work, formats, run, config, dataset):
@@ -216,7 +205,7 @@ def describe(run):
 
 def _images(config, dataset, channels):
     """Return noisy training images for calibration, the test images, and the config of their noise."""
-    from keras_dae.pipeline import training_batches
+    from keras_dae.data.batches import training_batches
 
     config = config or TrainConfig(dataset="digits")
     if channels != config.channels:
@@ -233,16 +222,15 @@ def _int8_loss(float_path, int8_path, test, config):
     """Measure both ONNX files on the noisy test images; return PSNRs and the loss, in dB."""
     import onnxruntime
 
+    from keras_dae.data.batches import evaluation_images
     from keras_dae.metrics import mean_metrics
-    from keras_dae.pipeline import evaluation_images
 
     noisy, clean = evaluation_images(test, config)
     psnr = {}
     for path in (float_path, int8_path):
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-        parts = (noisy[start : start + BATCH] for start in range(0, len(noisy), BATCH))
-        denoised = np.concatenate([session.run(None, {"noisy": part})[0] for part in parts])
-        psnr[path] = mean_metrics(clean, denoised, test.image)["psnr"]
+        denoised = run_in_batches(lambda part, session=session: session.run(None, {"noisy": part})[0], noisy)
+        psnr[path] = mean_metrics(clean, denoised, test.image_index)["psnr"]
     return {
         "psnr_db": psnr[int8_path],
         "psnr_lost_db": psnr[float_path] - psnr[int8_path],

@@ -4,14 +4,15 @@ import hashlib
 import json
 import os
 import shutil
-from contextlib import contextmanager
 from pathlib import Path
 
 from export.run import FILES, check_run
+from keras_dae._util.atomic import folder_to_replace, locked, remove_old, staged_folder
+from keras_dae._util.json_files import expecting, read_json, write_json
 from keras_dae.errors import UserError, printable
-from keras_dae.evaluation_text import METRICS, level_name, noise_name
-from keras_dae.files import expecting, locked, place_of, put_folder_in_place, read_json, remove_old, sync, write_json
-from keras_dae.model_card import card_text
+from keras_dae.report.model_card import card_text
+from keras_dae.report.text import METRICS, level_name, noise_name
+from keras_dae.runs.folder import check_replaceable
 
 COPIED = ("metrics.json", "model.keras", "samples.png")
 ONNX_FILES = {"onnx": "onnx/model.onnx", "int8": "onnx/model_quantized.onnx"}  # names that transformers.js looks for
@@ -88,49 +89,23 @@ def export_hub(run, output_dir, overwrite=False):
         UserError: the run lacks something, or the folder is there already or cannot be written.
         ParityError: an export does not compute what model.keras does.
     """
-    run, target = Path(run), place_of(output_dir)
+    run, target = Path(run), folder_to_replace(output_dir)
     if missing := [name for name in ("config.json", *COPIED) if not os.path.isfile(run / name)]:
         raise UserError(f"expected the folder of a finished training, got {run}, which has no {', '.join(missing)}")
     if missing := [name for name in ("model.onnx", "parity.json") if not os.path.isfile(run / name)]:
         raise UserError(f"{run} has no {' and no '.join(missing)}; python -m export {run} makes and proves them")
-    _check_target(target, overwrite)
+    check_replaceable(target, "a model for the hub", _is_hub_folder, overwrite)
     with locked(target):
         entries, paths = check_run(run, [name for name in ONNX_FILES if (run / FILES[name]).exists()])
-        with _new_folder(target) as folder:
+        with staged_folder(target) as folder:
             _fill(folder, run, entries, paths)
+        remove_old(target)
     return {name: target / ONNX_FILES[name] for name in paths}
 
 
-def _check_target(target, overwrite):
-    """Raise `UserError` when `target` is there and may not be replaced."""
-    try:
-        found = {path.name for path in target.iterdir()}
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise UserError(f"cannot write {target}: {error.strerror}") from None
-    if found and (found - NAMES or not (target / ONNX_FILES["onnx"]).is_file()):
-        raise UserError(f"expected --output-dir to be a new folder or one for the hub, got {target}, another one")
-    if found and not overwrite:
-        raise UserError(f"{target} holds a model for the hub; give --overwrite to replace it")
-
-
-@contextmanager
-def _new_folder(target):
-    """Yield a folder beside `target`, and put it in its place if the block succeeds."""
-    folder = target.with_name(f".{target.name}.partial")
-    try:
-        shutil.rmtree(folder, ignore_errors=True)  # of an export that was killed
-        folder.mkdir()
-        yield folder
-        for path in folder.rglob("*"):
-            sync(path)
-        put_folder_in_place(folder, target)
-        remove_old(target)  # likewise
-    except OSError as error:
-        raise UserError(f"cannot write {target}: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+def _is_hub_folder(folder):
+    found = {path.name for path in folder.iterdir()}
+    return found <= NAMES and (folder / ONNX_FILES["onnx"]).is_file()
 
 
 def _fill(folder, run, entries, paths):

@@ -6,7 +6,8 @@ import logging
 import onnx
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
-from keras_dae.files import whole_file
+from keras_dae._util.atomic import atomic_file
+from keras_dae.networks.geometry import AUTOENCODER
 
 CALIBRATION_BATCH = 32
 
@@ -22,7 +23,8 @@ def export_int8(float_path, path, noisy):
     Raises:
         UserError: the file cannot be written.
     """
-    with whole_file(path) as temporary, _quiet():
+    first = AUTOENCODER.layers[0].name
+    with atomic_file(path) as temporary, _quiet():
         quantize_static(
             float_path,
             temporary,
@@ -32,7 +34,7 @@ def export_int8(float_path, path, noisy):
             weight_type=QuantType.QInt8,
             per_channel=True,
             op_types_to_quantize=["Conv", "Relu"],
-            nodes_to_exclude=["encoder_conv1/BiasAdd", "encoder_conv1/Relu"],  # of one channel: faster in floats
+            nodes_to_exclude=[f"{first}/BiasAdd", f"{first}/Relu"],  # of one channel: faster in floats
         )
         onnx.checker.check_model(onnx.load(temporary), full_check=True)
 

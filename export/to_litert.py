@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 
 from export.graph import network
-from keras_dae.files import whole_file
+from keras_dae._util.atomic import atomic_file
 
 
 def export_litert(model, path):
@@ -23,7 +23,7 @@ def export_litert(model, path):
     """
     noisy = keras.Input((None, None, model.input_shape[-1]), name="noisy")
     deployed = keras.Model(noisy, {"denoised": Deployed(network(model, tf.int32))(noisy)})
-    with whole_file(path) as temporary:
+    with atomic_file(path) as temporary:
         only = {"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS]}
         deployed.export(temporary, format="litert", verbose=False, target_spec=only)
 

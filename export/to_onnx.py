@@ -7,7 +7,7 @@ import tensorflow as tf
 import tf2onnx
 
 from export.graph import network
-from keras_dae.files import whole_file
+from keras_dae._util.atomic import atomic_file
 
 OPSET = 17  # read by every onnxruntime since 1.12 (2022)
 DIMENSIONS = ("batch", "height", "width")
@@ -43,7 +43,7 @@ def export_onnx(model, path, metadata=None):
     _name_in_order(proto.graph)
     onnx.helper.set_model_props(proto, metadata or {})
     onnx.checker.check_model(proto, full_check=True)
-    with whole_file(path) as temporary:
+    with atomic_file(path) as temporary:
         onnx.save(proto, temporary)
 
 

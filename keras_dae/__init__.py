@@ -3,7 +3,7 @@
 Public names load on first use, so that `import keras_dae` costs nothing and does not import TensorFlow.
 """
 
-from keras_dae.lazy import lazy_names
+from keras_dae._util.lazy import lazy_names
 
 __version__ = "0.1.0"
 
@@ -11,13 +11,13 @@ _MODULE_OF = {
     "TrainConfig": "config",
     "UserError": "errors",
     "add_noise": "noise",
-    "build_autoencoder": "model",
-    "load_dataset": "data",
-    "load_denoiser": "denoise",
+    "build_autoencoder": "networks.autoencoder",
+    "load_dataset": "data.load",
+    "load_denoiser": "denoise.denoiser",
     "load_state_dict": "torch_weights",
-    "render_digits": "digits",
+    "render_digits": "data.digits",
     "to_state_dict": "torch_weights",
-    "train_and_evaluate": "train",
+    "train_and_evaluate": "train.run",
 }
 __all__ = ["__version__", *sorted(_MODULE_OF)]
 __getattr__, __dir__ = lazy_names(__name__, _MODULE_OF)

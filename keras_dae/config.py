@@ -9,8 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from keras_dae.errors import UserError
-from keras_dae.names import INITIALIZATIONS, SCHEDULES, check_noise
+from keras_dae.networks.geometry import AUTOENCODER
+from keras_dae.noise_names import check_noise
 
+# The names that options may take.
+DATASETS = ("auto", "mnist", "fashion_mnist", "digits")
+INITIALIZATIONS = ("torch", "he")
+SCHEDULES = ("constant", "cosine")
+PATCH_SIZES = f"a multiple of {AUTOENCODER.multiple}, at least {AUTOENCODER.min_padded_size}"  # in words
 # Fields that say where data lies, not what is computed.
 PLACES = ("data_dir",)
 
@@ -26,7 +32,7 @@ class TrainConfig:
         noisy_dir, clean_dir: folders of real pairs, matched by name; both or neither. They replace `dataset`.
         channels: 1 (grey) or 3 (RGB).
         patch_size: pixels; images other than whole data sets of one small size are trained in patches of this
-            size, a multiple of 4, at least 20. None chooses one that fits.
+            size, which must fit the network (see `PATCH_SIZES`). None chooses one that fits.
         patches_per_image: at most so many patches of an image in an epoch.
         limit: use only so many training and test images; None for all.
         validation_split: share of the training images held out, in (0, 1).
@@ -35,7 +41,7 @@ class TrainConfig:
         learning_rate, beta_1, beta_2: Adam's; the learning rate is the peak of the schedule.
         schedule: `constant`, or `cosine` decay to 0 at the end.
         warmup_steps: steps in which the learning rate rises linearly from 0.
-        initialization: `torch` or `he`, see `keras_dae.model.initializers`.
+        initialization: `torch` or `he`, see `keras_dae.networks.autoencoder.initializers`.
         early_stopping: stop after so many epochs without a lower validation loss, and keep the best weights;
             None never stops.
         seed: fixes initial weights, split, order and noise. Evaluation noise is the same for every seed.
@@ -83,7 +89,7 @@ class TrainConfig:
         for name, expected, holds in (
             ("recipe", f"one of {', '.join(RECIPES)}", self.recipe in RECIPES),
             ("channels", "1 or 3", self.channels in (1, 3)),
-            ("patch_size", "a multiple of 4, at least 20", _none_or(self.patch_size, lambda p: p % 4 == 0 and p >= 20)),
+            ("patch_size", PATCH_SIZES, _none_or(self.patch_size, lambda size: AUTOENCODER.padded_size(size) == size)),
             ("patches_per_image", "at least 1", self.patches_per_image >= 1),
             ("limit", "at least 4", _none_or(self.limit, lambda n: n >= 4)),
             ("validation_split", "between 0 and 1", 0 < self.validation_split < 1),

@@ -9,7 +9,13 @@ class UserError(Exception):
     status = 2
 
 
-def run(command, *args, **kwargs):
+class CheckFailed(UserError):
+    """The work itself is done, but its result failed a check."""
+
+    status = 1
+
+
+def run_command(command, *args, **kwargs):
     """Return the exit status of `command(*args, **kwargs)`: 0, that of a `UserError`, or 130 after Ctrl-C.
 
     The error becomes one line on stderr, without a traceback. Control characters in it (a file name may hold any)

@@ -4,7 +4,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-LEAST_MSE = 1e-10  # identical images count as 100 dB, so that a mean stays finite
+from keras_dae._util.batches import run_in_batches
+
+MIN_MSE = 1e-10  # identical images count as 100 dB, so that a mean stays finite
 CHUNK = 500  # images measured at once
 
 
@@ -18,7 +20,7 @@ def psnr(clean, image):
 
     Images are float32 `(batch, height, width, channels)` in [0, 1], the peak being 1; at most 100 dB.
     """
-    return -10 * keras.ops.log10(keras.ops.maximum(mse(clean, image), LEAST_MSE))
+    return -10 * keras.ops.log10(keras.ops.maximum(mse(clean, image), MIN_MSE))
 
 
 def ssim(clean, image):
@@ -60,5 +62,4 @@ def of_images(values, image):
 
 
 def _per_image(metric, clean, images):
-    parts = [slice(start, start + CHUNK) for start in range(0, len(clean), CHUNK)]
-    return np.concatenate([np.asarray(metric(clean[part], images[part]), np.float64) for part in parts])
+    return run_in_batches(metric, clean, images, size=CHUNK).astype(np.float64)

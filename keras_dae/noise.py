@@ -7,7 +7,7 @@ on every machine: the generator is always Philox. None of these functions clips;
 
 import tensorflow as tf
 
-from keras_dae.names import NOISES, check_noise
+from keras_dae.noise_names import NOISES, check_noise
 
 
 def gaussian(clean, factor, seed):
@@ -84,7 +84,7 @@ def add_noise(clean, noise, noise_factor, seed, clip=True):
         clip: whether values are cut to [0, 1], as a camera or a file does.
 
     Raises:
-        ValueError: see `keras_dae.names.check_noise`.
+        ValueError: see `keras_dae.noise_names.check_noise`.
     """
     noise, factors = check_noise(noise, noise_factor)
     clean = tf.convert_to_tensor(clean, tf.float32)

@@ -1,7 +1,5 @@
-"""The names that options may take, without importing TensorFlow to learn them."""
+"""The names of the noise models and the check of their factors, without importing TensorFlow."""
 
-INITIALIZATIONS = ("torch", "he")
-SCHEDULES = ("constant", "cosine")
 REPLACING = ("salt", "pepper", "salt_and_pepper")  # noises whose factor is a probability
 NOISES = ("gaussian", "uniform", *REPLACING, "speckle", "poisson")
 

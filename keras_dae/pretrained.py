@@ -1,14 +1,11 @@
-"""The trained models that come with the package: `python -m keras_dae.models` lists them. Imports no TensorFlow."""
+"""The trained models that come with the package: found by name, and described in a line. Imports no TensorFlow."""
 
-import argparse
 import os
-import sys
 from pathlib import Path
 
-from keras_dae import errors
+from keras_dae._util.json_files import read_json
 from keras_dae.errors import UserError
-from keras_dae.evaluation_text import level_name, noise_name
-from keras_dae.files import read_json
+from keras_dae.report.text import level_name, noise_name
 
 NAMES = ("mnist", "mnist-blind")
 HERE = Path(__file__).parent
@@ -45,17 +42,3 @@ def describe(name):
         f"{metrics['test']['psnr']:.2f} dB denoised, SSIM {metrics['test']['ssim']:.3f}; "
         f"{(run / 'model.onnx').stat().st_size / 1e6:.2f} MB; {run}"
     )
-
-
-def main(argv=None):
-    """Print a line for each model; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m keras_dae.models",
-        description="List the models that come with the package: for load_denoiser(NAME) and denoise --model NAME.",
-    )
-    parser.parse_args(argv)
-    return errors.run(lambda: print(*map(describe, NAMES), sep="\n"))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

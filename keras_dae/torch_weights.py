@@ -2,8 +2,8 @@
 
 The original's state_dict has the keys `encoder.0.weight` … `decoder.4.bias`, float32. Conv2d kernels are
 (out, in, height, width) and ConvTranspose2d kernels (in, out, height, width); Keras has (height, width, in, out)
-and (height, width, out, in), and ours are flipped too (see `keras_dae.model`). Both ways only move numbers, so a
-round trip is bit-identical.
+and (height, width, out, in), and ours are flipped too (see `keras_dae.networks.autoencoder`). Both ways only move
+numbers, so a round trip is bit-identical.
 """
 
 import argparse
@@ -16,25 +16,26 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_dae import errors
-from keras_dae.errors import UserError, first_line
-from keras_dae.files import UNREADABLE, check_archive, locked, place_of, put_folder_in_place, whole_file, write_json
+from keras_dae._util.archives import UNREADABLE, check_archive
+from keras_dae._util.atomic import atomic_file, folder_to_replace, locked, staged_folder
+from keras_dae._util.json_files import write_json
+from keras_dae.errors import UserError, first_line, printable, run_command
+from keras_dae.networks.geometry import AUTOENCODER
+from keras_dae.runs.folder import FORMAT
 
-MODULES = ("encoder.0", "encoder.2", "encoder.4", "decoder.0", "decoder.2", "decoder.4")
-CHANNELS = (16, 32, 64, 32, 16)  # between the image and the image
-KERNELS = (3, 3, 5, 5, 3, 3)
+MODULES = tuple(layer.torch_name for layer in AUTOENCODER.layers)
 SUFFIXES = (".safetensors", ".pt", ".pth")
 
 
 def expected_shapes(channels):
     """Return `{key: shape}` of the original's state_dict for images of `channels` channels."""
-    widths = (channels, *CHANNELS, channels)
-    shapes = {}
-    for index, (module, kernel) in enumerate(zip(MODULES, KERNELS)):
-        inputs, outputs = widths[index], widths[index + 1]
-        pair = (outputs, inputs) if module.startswith("encoder") else (inputs, outputs)
-        shapes[f"{module}.weight"] = (*pair, kernel, kernel)
-        shapes[f"{module}.bias"] = (outputs,)
+    shapes, inputs = {}, channels
+    for layer in AUTOENCODER.layers:
+        outputs = layer.filters or channels
+        pair = (outputs, inputs) if layer.kind == "conv" else (inputs, outputs)
+        shapes[f"{layer.torch_name}.weight"] = (*pair, layer.kernel, layer.kernel)
+        shapes[f"{layer.torch_name}.bias"] = (outputs,)
+        inputs = outputs
     return shapes
 
 
@@ -114,7 +115,7 @@ def _check(path, state):
 
 def from_state_dict(state):
     """Return the Keras model with the weights of a state_dict as `load_state_dict` gives it."""
-    from keras_dae.model import build_autoencoder
+    from keras_dae.networks.autoencoder import build_autoencoder
 
     model = build_autoencoder((None, None, state["encoder.0.weight"].shape[1]))
     weights = []
@@ -153,11 +154,11 @@ def save_state_dict(state, path):
     if path.suffix == ".safetensors":
         from safetensors.numpy import save_file
 
-        with whole_file(path) as temporary:
+        with atomic_file(path) as temporary:
             save_file(state, temporary)
     elif path.suffix in SUFFIXES:
         torch = _torch(path)
-        with whole_file(path) as temporary:
+        with atomic_file(path) as temporary:
             torch.save({key: torch.from_numpy(value) for key, value in state.items()}, temporary)
     else:
         raise UserError(f"expected a file ending in {', '.join(SUFFIXES)}, got {path}")
@@ -166,21 +167,19 @@ def save_state_dict(state, path):
 def import_weights(path, output_dir):
     """Make a run folder (config.json, model.keras) of a PyTorch file. Raises `UserError`; see `load_state_dict`."""
     state = load_state_dict(path)
-    run = place_of(output_dir)
+    run = folder_to_replace(output_dir)
     for taken in (run, run.with_name(f"{run.name}.partial")):  # the latter of a training
         if os.path.lexists(taken):
             raise UserError(f"expected --output-dir to be a new folder, but {taken} is there already")
-    from keras_dae.model_file import save_model
+    from keras_dae.networks.keras_file import save_model
 
-    coming = run.with_name(f".{run.name}.import")
     imported = {
-        "file": errors.printable(Path(path).name),
+        "file": printable(Path(path).name),
         "sha256": hashlib.sha256(Path(path).read_bytes()).hexdigest(),
     }
-    with locked(run):
-        save_model(from_state_dict(state), coming / "model.keras")
-        write_json(coming / "config.json", {"format": 1, "imported": imported})
-        put_folder_in_place(coming, run)
+    with locked(run), staged_folder(run) as folder:
+        save_model(from_state_dict(state), folder / "model.keras")
+        write_json(folder / "config.json", {"format": FORMAT, "imported": imported})
 
 
 def export_weights(run, path, overwrite=False):
@@ -189,7 +188,7 @@ def export_weights(run, path, overwrite=False):
     Raises:
         UserError: no such run, or no such network; the file is there already, or cannot be written.
     """
-    from keras_dae.model_file import load_model
+    from keras_dae.networks.keras_file import load_model
 
     if os.path.lexists(path) and not overwrite:
         raise UserError(f"{path} is there already; give --overwrite to replace it, or another name")
@@ -197,9 +196,9 @@ def export_weights(run, path, overwrite=False):
     save_state_dict(to_state_dict(load_model(file)), path)
 
 
-def main(argv=None):
-    """Command line of `import_weights` and `export_weights`; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m keras_dae.torch_weights", description=__doc__.splitlines()[0])
+def parser(prog="python -m keras_dae.torch_weights"):
+    """Return the argument parser of the command."""
+    parser = argparse.ArgumentParser(prog=prog, description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(required=True)
     command = commands.add_parser("import", help="PyTorch weights in, run folder out")
     command.add_argument("path", metavar="FILE", help="state_dict: .safetensors, .pt or .pth")
@@ -210,9 +209,14 @@ def main(argv=None):
     command.add_argument("path", metavar="FILE", help="to write: .safetensors, .pt or .pth")
     command.add_argument("--overwrite", action="store_true", help="replace FILE if it is there")
     command.set_defaults(call=export_weights)
-    options = vars(parser.parse_args(argv))
+    return parser
+
+
+def main(argv=None, prog="python -m keras_dae.torch_weights"):
+    """Command line of `import_weights` and `export_weights`; returns the exit status."""
+    options = vars(parser(prog).parse_args(argv))
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    return errors.run(options.pop("call"), **options)
+    return run_command(options.pop("call"), **options)
 
 
 if __name__ == "__main__":

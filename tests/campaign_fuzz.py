@@ -57,8 +57,8 @@ def make_run(folder):
     """Train and export for a second; return the run."""
     from export.run import export_run
     from keras_dae.config import TrainConfig
-    from keras_dae.digits import render_digits
-    from keras_dae.train import train_and_evaluate
+    from keras_dae.data.digits import render_digits
+    from keras_dae.train.run import train_and_evaluate
 
     digits = render_digits(80, seed=7)[0]
     np.savez(folder / "digits.npz", x_train=digits, x_test=digits[:20])

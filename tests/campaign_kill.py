@@ -14,7 +14,7 @@ import numpy as np
 from conftest import assert_same_run
 from zygote import Zygote
 
-from keras_dae.digits import render_digits
+from keras_dae.data.digits import render_digits
 
 EPOCHS = 8
 TRAINING = ["--epochs", EPOCHS, "--batch-size", 16, "--early-stopping", EPOCHS]

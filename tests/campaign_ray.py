@@ -22,9 +22,9 @@ import pyarrow.parquet as pq
 from alone import ALONE
 from PIL import Image
 
-from keras_dae.denoise import load_denoiser
-from keras_dae.denoise_files import denoise_files
-from keras_dae.shards import denoise_shard
+from keras_dae.denoise.denoiser import load_denoiser
+from keras_dae.denoise.files import denoise_files
+from keras_dae.denoise.ray.parquet import denoise_shard
 
 ROOT = Path(__file__).parent.parent
 START = 120  # seconds within which Ray's workers have begun, or something is wrong; it takes some 5

@@ -14,7 +14,7 @@ import numpy as np
 from cluster import ends, private_network, training
 from conftest import assert_same_run
 
-from keras_dae.digits import render_digits
+from keras_dae.data.digits import render_digits
 
 TRAINING = ["--no-export", "--epochs", 20, "--batch-size", 16, "--early-stopping", 20]
 LIMIT = 60  # seconds within which the other worker must end

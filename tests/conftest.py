@@ -17,7 +17,7 @@ from PIL import Image
 @pytest.fixture(scope="session")
 def digits():
     """80 rendered digits, uint8 (80, 28, 28)."""
-    from keras_dae.digits import render_digits
+    from keras_dae.data.digits import render_digits
 
     return render_digits(80, seed=7)[0]
 
@@ -33,7 +33,7 @@ def digits_npz(digits, tmp_path_factory):
 @pytest.fixture(scope="module")
 def model():
     """A network whose outputs vary: PyTorch's initialization, three times as strong."""
-    from keras_dae.model import build_autoencoder
+    from keras_dae.networks.autoencoder import build_autoencoder
 
     model = build_autoencoder(initialization="torch", seed=0)
     model.set_weights([3 * weight for weight in model.get_weights()])

@@ -10,14 +10,14 @@ from pathlib import Path
 import damaged
 import numpy as np
 
-from keras_dae import mnist
-from keras_dae.arrays import array_dataset, read_arrays
 from keras_dae.config import TrainConfig
-from keras_dae.denoise import load_denoiser
-from keras_dae.denoise_files import Work, denoise_part
+from keras_dae.data import mnist
+from keras_dae.data.array_file import array_dataset, read_arrays
+from keras_dae.denoise.denoiser import load_denoiser
+from keras_dae.denoise.files import Work, denoise_part
 from keras_dae.errors import UserError, printable
-from keras_dae.image_io import decode
-from keras_dae.run_folder import load_config
+from keras_dae.images.codec import decode
+from keras_dae.runs.folder import load_config
 
 SHAPES = {"train": (40, 28, 28), "t10k": (8, 28, 28)}
 
@@ -125,7 +125,7 @@ class Targets:
         assert TrainConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
     def card(self, content):
-        from keras_dae.model_card import write_model_card
+        from keras_dae.report.model_card import write_model_card
 
         folder = self.folder / "run"
         folder.mkdir(exist_ok=True)
@@ -145,7 +145,7 @@ class Targets:
             return
 
     def keras(self, content):
-        from keras_dae.model_file import load_model
+        from keras_dae.networks.keras_file import load_model
 
         path = self.folder / "model.keras"
         path.write_bytes(content)
@@ -155,7 +155,7 @@ class Targets:
             return
 
     def _safetensors(self):
-        from keras_dae.model_file import load_model
+        from keras_dae.networks.keras_file import load_model
         from keras_dae.torch_weights import save_state_dict, to_state_dict
 
         save_state_dict(to_state_dict(load_model(self.run / "model.keras")), self.folder / "sound.safetensors")

@@ -32,10 +32,10 @@ from tensorflow_serving.apis import (
 )
 
 from export.serving import client
-from export.serving.servable import MAX_BYTES
+from export.serving.ray.servable import MAX_BYTES
 from export.to_saved_model import export_saved_model
-from keras_dae import models
-from keras_dae.model_file import load_model
+from keras_dae import pretrained as models
+from keras_dae.networks.keras_file import load_model
 
 RUN = models.path("mnist")
 URL, ADDRESS = "http://127.0.0.1:8501", "127.0.0.1:8500"

@@ -11,11 +11,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_dae import fit as fit_module
-from keras_dae import workers
-from keras_dae.checkpoint import EarlyStopping
 from keras_dae.config import TrainConfig
-from keras_dae.data import load_dataset
+from keras_dae.data.load import load_dataset
+from keras_dae.train import fit as fit_module
+from keras_dae.train import workers
+from keras_dae.train.checkpoint import EarlyStopping
 
 
 def config(npz):

@@ -3,7 +3,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 from skimage.restoration import denoise_nl_means, denoise_tv_chambolle
 
-from keras_dae.baselines import BASELINES, best_parameters, median, nl_means, total_variation
+from keras_dae.evaluate.baselines import BASELINES, best_parameters, median, nl_means, total_variation
 
 
 @pytest.fixture

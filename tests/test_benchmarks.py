@@ -75,7 +75,7 @@ def test_table_and_plot(results, tmp_path):
 
 
 def test_multiply_adds_are_the_networks():
-    from keras_dae.model import build_autoencoder
+    from keras_dae.networks.autoencoder import build_autoencoder
 
     layers = [layer for layer in build_autoencoder((28, 28, 1)).layers if layer.weights]
     # Each tap of a kernel meets each pixel of the smaller side of its layer once.

@@ -14,22 +14,22 @@ from conftest import assert_user_error
 from PIL import Image
 
 from export.run import export_run, int8_tolerance
-from keras_dae import mnist
 from keras_dae.config import TrainConfig
-from keras_dae.data import load_dataset
-from keras_dae.dataset import DataSet
-from keras_dae.denoise import load_denoiser
-from keras_dae.denoise import main as denoise
+from keras_dae.data import mnist
+from keras_dae.data.load import load_dataset
+from keras_dae.data.mnist import load_mnist
+from keras_dae.data.splits import DatasetSplits
+from keras_dae.denoise.__main__ import main as denoise
+from keras_dae.denoise.denoiser import load_denoiser
 from keras_dae.errors import UserError
-from keras_dae.evaluate import check_unseen, evaluate
-from keras_dae.image_files import read_image
-from keras_dae.mnist import load_mnist
-from keras_dae.model import build_autoencoder
-from keras_dae.model_card import write_model_card
-from keras_dae.model_file import load_model, save_model
-from keras_dae.run_folder import load_config
+from keras_dae.evaluate.measure import check_unseen, evaluate
+from keras_dae.images.read import read_image
+from keras_dae.networks.autoencoder import build_autoencoder
+from keras_dae.networks.keras_file import load_model, save_model
+from keras_dae.report.model_card import write_model_card
+from keras_dae.runs.folder import load_config
 from keras_dae.torch_weights import load_state_dict, save_state_dict, to_state_dict
-from keras_dae.train import train_and_evaluate
+from keras_dae.train.run import train_and_evaluate
 
 LEAST = 300  # damaged files in all, without the JSON ones
 
@@ -61,12 +61,14 @@ def write(folder, index, ending, content):
     return path
 
 
+@pytest.mark.slow
 def test_corpus_is_large(run):
     count = sum(1 for _ in (*damaged.arrays_files(), *damaged.image_files(), *damaged.idx_files((40, 28, 28))))
     count += 4 * (damaged.MUTATIONS + len(list(damaged.common())))  # .keras, .onnx, .pt and .safetensors
     assert count >= LEAST
 
 
+@pytest.mark.slow
 def test_arrays(tmp_path):
     used = 0
     for index, (ending, what, content) in enumerate(damaged.arrays_files()):
@@ -82,6 +84,7 @@ def test_arrays(tmp_path):
     assert used < 0.2 * index  # a flipped pixel of a .npy cannot be told from another pixel
 
 
+@pytest.mark.slow
 def test_images(run, tmp_path, capsys):
     noisy = tmp_path / "noisy"
     noisy.mkdir()
@@ -148,6 +151,7 @@ def test_idx(tmp_path, monkeypatch):
         path.unlink()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", [".keras", ".onnx", ".pt", ".safetensors"])
 def test_models(run, tmp_path, ending):
     if ending == ".pt":
@@ -229,9 +233,10 @@ def test_keras_unpacks_nothing(run, tmp_path):
 
 
 def unseen(folder):
-    check_unseen(folder, TrainConfig(), DataSet("digits", "", None, None, None))
+    check_unseen(folder, TrainConfig(), DatasetSplits("digits", "", None, None, None))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "readers"),
     [
@@ -256,9 +261,9 @@ def test_json(run, tmp_path, name, readers):
 def test_command_lines_say_it_in_one_line(run, tmp_path, capsys):
     """Of each kind one through the command itself."""
     from export.__main__ import main as export
-    from keras_dae.evaluate import main as evaluate_main
+    from keras_dae.evaluate.__main__ import main as evaluate_main
     from keras_dae.torch_weights import main as torch_weights
-    from keras_dae.train import main as train
+    from keras_dae.train.__main__ import main as train
 
     (tmp_path / "bad\nname.npz").write_bytes(b"PK bad")
     bad = tmp_path / "bad"

@@ -4,12 +4,12 @@ from conftest import smooth_picture
 from PIL import Image
 
 from keras_dae.config import TrainConfig
-from keras_dae.data import load_dataset
+from keras_dae.data.batches import training_batches
+from keras_dae.data.image_folder import matched_pairs
+from keras_dae.data.load import load_dataset
+from keras_dae.data.patches import PatchStream
 from keras_dae.errors import UserError
-from keras_dae.folder import matched_pairs
-from keras_dae.image_files import read_image, to_unit_range
-from keras_dae.patches import PatchStream
-from keras_dae.pipeline import training_batches
+from keras_dae.images.read import compact, read_image
 
 
 def load(dataset, **options):
@@ -237,7 +237,7 @@ class TestFolder:
             assert set(np.unique(dataset.test.clean)) <= held
             trained = {dataset.train.read(index)[0][0, 0, 0] for index in range(len(dataset.train.patches))}
             assert trained and not trained & held
-            assert dataset.test.count() == {"images": len(set(dataset.test.image)), "patches": len(dataset.test)}
+            assert dataset.test.count() == {"images": len(set(dataset.test.image_index)), "patches": len(dataset.test)}
 
     def test_no_image_left_to_test_with(self, tmp_path):
         for level in range(8):
@@ -349,4 +349,4 @@ def test_orientation_is_applied(tmp_path):
 @pytest.mark.parametrize("values", [np.float32([[2]]), np.float32([[-0.1]]), np.float32([[np.inf]]), np.int8([[1]])])
 def test_values_out_of_range(values):
     with pytest.raises(ValueError, match="expected"):
-        to_unit_range(values)
+        compact(values)

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from export.parity import reference
+from export.parity.check import reference
 from export.to_onnx import export_onnx
-from keras_dae import denoise
-from keras_dae.denoise import load_denoiser
+from keras_dae.denoise import denoiser as denoise
+from keras_dae.denoise.denoiser import load_denoiser
 from keras_dae.errors import UserError
-from keras_dae.model import build_autoencoder
+from keras_dae.networks.autoencoder import build_autoencoder
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +93,7 @@ def test_alpha_is_kept(denoisers, colours):
     assert np.array_equal(denoised[..., :-1].squeeze(), denoisers[1](image[..., :-1].squeeze()))
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=40)
 @given(height=st.integers(1, 200), width=st.integers(1, 200), tile=st.integers(1, 12), channels=st.sampled_from([1, 3]))
 def test_tiles_have_no_seams(denoisers, height, width, tile, channels):

@@ -17,12 +17,13 @@ from PIL import Image, ImageSequence, UnidentifiedImageError
 from PIL.TiffImagePlugin import AppendingTiffWriter
 
 from export.to_onnx import export_onnx
-from keras_dae.denoise import load_denoiser, main
-from keras_dae.denoise_files import Work, denoise_part, split
-from keras_dae.image_files import read_image
-from keras_dae.image_io import decode, encode
-from keras_dae.model import build_autoencoder
-from keras_dae.npy import save_arrays
+from keras_dae.denoise.__main__ import main
+from keras_dae.denoise.denoiser import load_denoiser
+from keras_dae.denoise.files import Work, denoise_part, split
+from keras_dae.images.codec import decode, encode
+from keras_dae.images.npy import save_arrays
+from keras_dae.images.read import read_image
+from keras_dae.networks.autoencoder import build_autoencoder
 
 HEIGHT, WIDTH = 30, 41
 GREY = np.random.default_rng(0).random((HEIGHT, WIDTH))
@@ -71,6 +72,7 @@ IMAGES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", IMAGES)
 def test_every_format_and_mode_comes_back_as_it_was(name, model, denoiser, tmp_path):
     IMAGES[name].save(tmp_path / name)
@@ -290,7 +292,7 @@ def test_a_stopped_job_does_only_what_is_missing(tree, model, tmp_path, capsys):
 def test_several_processes_give_the_same(tree, model, tmp_path, monkeypatch, capsys):
     (tree / "cut.png").write_bytes((tree / "0.png").read_bytes()[:200])
     assert run([tree], model, tmp_path / "one") == 1
-    monkeypatch.setattr("keras_dae.denoise_files.PART_FILES", 2)
+    monkeypatch.setattr("keras_dae.denoise.files.PART_FILES", 2)
     assert run([tree], model, tmp_path / "several", "--processes", "3") == 1
     assert "1 of 10 files" in capsys.readouterr().err
     made = [{path.name: path.read_bytes() for path in (tmp_path / name).rglob("*.*")} for name in ("one", "several")]
@@ -298,9 +300,10 @@ def test_several_processes_give_the_same(tree, model, tmp_path, monkeypatch, cap
     assert made[0] == made[1]
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_costs_only_the_file_it_had(tree, model, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("keras_dae.denoise_files.PART_FILES", 3)
-    monkeypatch.setattr("keras_dae.denoise_files._denoiser_of_parts", dying_at_the_third)
+    monkeypatch.setattr("keras_dae.denoise.files.PART_FILES", 3)
+    monkeypatch.setattr("keras_dae.denoise.files._denoiser_of_parts", dying_at_the_third)
     assert run([tree], model, tmp_path / "out", "--processes", "2") == 1
     error = capsys.readouterr().err
     assert "1 of 9 files could not be denoised" in error
@@ -319,6 +322,7 @@ def dying_at_the_third(model):
     return denoise
 
 
+@pytest.mark.slow
 def test_stopping_stops_all_processes(model, tmp_path):
     for index in range(40):
         np.save(tmp_path / f"{index}.npy", np.zeros((1000, 1100), np.uint8))
@@ -408,7 +412,7 @@ def test_pipe(model, denoiser):
 
 def test_command_imports_no_tensorflow(tree, model, tmp_path):
     code = (
-        "import sys; from keras_dae.denoise import main\n"
+        "import sys; from keras_dae.denoise.__main__ import main\n"
         f"assert main([{str(tree)!r}, '--model', {str(model)!r}, '--output-dir', {str(tmp_path / 'out')!r}]) == 0\n"
         "assert not {'tensorflow', 'keras', 'matplotlib'} & set(sys.modules)"
     )

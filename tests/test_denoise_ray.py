@@ -22,13 +22,14 @@ from alone import ALONE, why_not
 from campaign_ray import ROOT, campaign, content, denoise_locally, kill, png, write_inputs
 from pyarrow.fs import LocalFileSystem
 
-from keras_dae.denoise import load_denoiser, main
-from keras_dae.denoise_files import Work, denoise_files
-from keras_dae.denoise_ray import _missing, _out_of_sight, _write_table, plan
+from keras_dae.denoise.__main__ import main
+from keras_dae.denoise.denoiser import load_denoiser
+from keras_dae.denoise.files import Work, denoise_files
+from keras_dae.denoise.ray.job import _missing, _out_of_sight, _write_table, plan
+from keras_dae.denoise.ray.parquet import denoise_shard, image_column
+from keras_dae.denoise.ray.worker import RESULT, failure
 from keras_dae.errors import UserError
-from keras_dae.image_io import decode
-from keras_dae.ray_worker import RESULT, failure
-from keras_dae.shards import denoise_shard, image_column
+from keras_dae.images.codec import decode
 
 MODEL = "mnist"
 PORT = 6379  # of a network that is the cluster's alone
@@ -39,7 +40,8 @@ import contextlib, io, json, os, signal, socket, subprocess, sys, time
 from unittest import mock
 answers, sys.stdout = sys.stdout, sys.stderr
 subprocess.Popen(sys.argv[2:], stdout=sys.stderr, env=os.environ | {"PYTHONPATH": ""})
-from keras_dae import denoise, ray_worker
+from keras_dae.denoise import __main__ as denoise
+from keras_dae.denoise.ray import worker as ray_worker
 
 class Killed(ray_worker.Worker):
     def __call__(self, part):
@@ -117,6 +119,7 @@ def tree(tmp_path):
     return folder
 
 
+@pytest.mark.slow
 def test_a_folder_as_the_local_engine_does_it(cluster, tree, tmp_path):
     with pytest.raises(UserError):
         denoise_files([tree], MODEL, tmp_path / "local")
@@ -146,6 +149,7 @@ def rows_denoised_one_by_one(path, column):
         yield denoiser(decode(image)[1][0].pixels)
 
 
+@pytest.mark.slow
 def test_parquet_files(cluster, tmp_path):
     """Schema, rows, row groups and codecs stay; a bad image becomes null and is named, and tried again."""
     source = write_inputs(tmp_path / "in", shards=2, rows=60, files=1)
@@ -180,11 +184,12 @@ def test_parquet_files(cluster, tmp_path):
     assert not (tmp_path / "out/failed.csv").exists()
 
 
+@pytest.mark.slow
 def test_a_file_that_kills_costs_no_other(cluster, tmp_path):
     source = write_inputs(tmp_path / "in", shards=4, rows=50, files=300)
     expected = denoise_locally(source, MODEL, tmp_path / "local")
     shutil.copy(source / "0.png", source / "more/deadly.png")
-    patches = {"keras_dae.denoise_ray.Worker": "Killed", "keras_dae.denoise_ray.RETRIES": 0}
+    patches = {"keras_dae.denoise.ray.job.Worker": "Killed", "keras_dae.denoise.ray.job.RETRIES": 0}
     status, error = cluster.run(source, tmp_path / "out", patches=patches)
     assert status == 1, error
     assert "500 denoised" in error and "1 failed" in error
@@ -193,6 +198,7 @@ def test_a_file_that_kills_costs_no_other(cluster, tmp_path):
     assert b"deadly.png" in made.pop("failed.csv") and made == expected
 
 
+@pytest.mark.slow
 def test_killed_drivers_and_workers(alone, tmp_path):
     source = write_inputs(tmp_path / "in", shards=6, rows=1500, files=1500)
     expected = denoise_locally(source, MODEL, tmp_path / "local")
@@ -275,7 +281,7 @@ def test_what_is_wrong_is_said_in_a_line(cluster, tree, tmp_path):
 
 def test_without_ray(tree, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "ray", None)
-    monkeypatch.delitem(sys.modules, "keras_dae.denoise_ray", raising=False)
+    monkeypatch.delitem(sys.modules, "keras_dae.denoise.ray.job", raising=False)
     options = ["--model", MODEL, "--output-dir", str(tmp_path / "out"), "--engine", "ray"]
     assert_user_error(main([str(tree), *options]), capsys.readouterr().err, "pip install 'keras_dae[ray]'")
 

@@ -4,8 +4,8 @@ import numpy as np
 import platformdirs
 import pytest
 
-from keras_dae import digits as module
-from keras_dae.digits import cached_digits, render_digits
+from keras_dae.data import digits as module
+from keras_dae.data.digits import cached_digits, render_digits
 
 
 def test_the_same_on_every_machine():
@@ -38,6 +38,7 @@ def test_fitted_and_centred_as_mnist_is():
     assert set(labels) == set(range(10))
 
 
+@pytest.mark.slow
 def test_as_bright_as_mnist():
     """MNIST's mean is 0.131 and its mean square 0.112 (both of the training images / 255)."""
     images = render_digits(1000, seed=4)[0] / 255
@@ -52,6 +53,7 @@ def cache(monkeypatch, tmp_path):
     return tmp_path / "keras_dae" / f"digits-{module.VERSION}.npz"
 
 
+@pytest.mark.slow
 def test_cache_is_used(cache, monkeypatch):
     rendered = cached_digits()
     assert [len(images) for images in rendered] == [20, 10]
@@ -60,6 +62,7 @@ def test_cache_is_used(cache, monkeypatch):
     assert all(np.array_equal(a, b) for a, b in zip(rendered, cached_digits()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [lambda content: content[:-100], lambda content: b"", lambda content: b"PK" * 50])
 def test_damaged_cache_is_rendered_anew(cache, capsys, damage):
     rendered = cached_digits()
@@ -70,6 +73,7 @@ def test_damaged_cache_is_rendered_anew(cache, capsys, damage):
     assert np.array_equal(np.load(cache)["x_train"], rendered[0])
 
 
+@pytest.mark.slow
 def test_cache_that_cannot_be_written(cache, capsys):
     cache.parent.write_text("a file where the folder should be")
     assert len(cached_digits()[0]) == 20

@@ -13,7 +13,7 @@ from PIL import Image
 
 from export.to_onnx import export_onnx
 from export.to_saved_model import export_saved_model
-from keras_dae.model import build_autoencoder
+from keras_dae.networks.autoencoder import build_autoencoder
 
 EXAMPLES = Path(__file__).parent.parent / "export" / "examples"
 SIZE = (30, 45)  # neither side is a multiple of 4
@@ -81,6 +81,7 @@ def test_saved_model_cli(folder):
     assert_equal_floats(folder, np.load(folder / "cli" / "denoised.npy"))
 
 
+@pytest.mark.slow
 def test_loader_by_tag_in_cpp(folder):
     """TensorFlow's C++ loader, which TF Serving is built on, from the libraries in the Python package."""
     if not shutil.which("g++"):

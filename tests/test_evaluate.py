@@ -7,14 +7,15 @@ import pytest
 from conftest import assert_user_error
 from PIL import Image
 
-from export import parity
+from export.parity import check as parity
 from export.run import export_run
 from keras_dae.config import TrainConfig
 from keras_dae.errors import UserError
-from keras_dae.evaluate import evaluate, interval, main, ranked
-from keras_dae.evaluation_text import remarks, table
+from keras_dae.evaluate.__main__ import main
+from keras_dae.evaluate.measure import evaluate, interval, ranked
+from keras_dae.report.text import remarks, table
 from keras_dae.torch_weights import export_weights, import_weights
-from keras_dae.train import train_and_evaluate
+from keras_dae.train.run import train_and_evaluate
 
 CLASSICAL = ["noisy", "median 3×3", "non-local means", "total variation"]
 
@@ -41,6 +42,7 @@ def rows_of(evaluation, level=0):
     return {row["name"]: row for row in evaluation["levels"][level]["results"]}
 
 
+@pytest.mark.slow
 def test_gives_the_runs_own_metrics(run, tmp_path):
     rows = rows_of(evaluate([run], output_dir=tmp_path))
     metrics = json.loads((run / "metrics.json").read_text())
@@ -48,6 +50,7 @@ def test_gives_the_runs_own_metrics(run, tmp_path):
         assert {m: rows[name][m]["mean"] for m in ("mse", "psnr", "ssim")} == pytest.approx(metrics[key])
 
 
+@pytest.mark.slow
 def test_every_backend_at_every_level(evaluation):
     evaluation, _ = evaluation
     assert [level["noise_factor"] for level in evaluation["levels"]] == [[0.2], [0.5]]
@@ -102,6 +105,7 @@ def test_other_images_and_noise(run, digits, tmp_path, capsys):
     assert not (run / "evaluation").exists()
 
 
+@pytest.mark.slow
 def test_several_runs_of_one_name_and_the_card(run, tmp_path):
     other = tmp_path / "run"
     shutil.copytree(run, other)
@@ -115,6 +119,7 @@ def test_several_runs_of_one_name_and_the_card(run, tmp_path):
     assert f"{rows['total variation']['psnr']['mean']:.2f}" in card
 
 
+@pytest.mark.slow
 def test_a_range_of_noise_is_drawn_as_in_training(digits_npz, tmp_path):
     config = TrainConfig(
         dataset=str(digits_npz), epochs=1, batch_size=16, noise=("salt", "speckle"), noise_factor=(0, 1)
@@ -127,11 +132,13 @@ def test_a_range_of_noise_is_drawn_as_in_training(digits_npz, tmp_path):
     assert "noise 0 to 1" in table(evaluation)
 
 
+@pytest.mark.slow
 def test_noise_that_is_not_clipped(run, tmp_path):
     rows = rows_of(evaluate([run], ["keras", "onnx"], [0.5], tmp_path, clip=False))
     assert rows["run [onnx]"]["psnr"]["mean"] == pytest.approx(rows["run [keras]"]["psnr"]["mean"], 1e-5)
 
 
+@pytest.mark.slow
 def test_images_that_were_added_since_the_training(photographs, tmp_path):
     config = TrainConfig(dataset=str(photographs), epochs=1, batch_size=16, patch_size=20)
     run = train_and_evaluate(config, tmp_path / "run")
@@ -144,6 +151,7 @@ def test_images_that_were_added_since_the_training(photographs, tmp_path):
         evaluate([run])
 
 
+@pytest.mark.slow
 def test_real_pairs(photographs, tmp_path):
     pairs = TrainConfig(noisy_dir=str(photographs), clean_dir=str(photographs), epochs=1, batch_size=16)
     run = train_and_evaluate(pairs, tmp_path / "pairs")
@@ -155,6 +163,7 @@ def test_real_pairs(photographs, tmp_path):
         evaluate([run], noise_factors=[0.1])
 
 
+@pytest.mark.slow
 def test_imported_weights(run, digits_npz, tmp_path):
     export_weights(run, tmp_path / "original.safetensors")
     import_weights(tmp_path / "original.safetensors", tmp_path / "imported")

@@ -15,18 +15,18 @@ from conftest import assert_user_error
 from safetensors.numpy import save_file
 
 import export
-from export import parity
 from export.__main__ import main
 from export.graph import mirrored, padded_size
-from export.parity import ParityError, verify
+from export.parity import check as parity
+from export.parity.check import ParityError, verify
 from export.run import export_run
 from export.to_onnx import export_onnx
 from export.to_saved_model import export_saved_model
 from keras_dae.config import TrainConfig
-from keras_dae.model import build_autoencoder
+from keras_dae.networks.autoencoder import build_autoencoder
 from keras_dae.torch_weights import main as torch_weights
 from keras_dae.torch_weights import to_state_dict
-from keras_dae.train import train_and_evaluate
+from keras_dae.train.run import train_and_evaluate
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +64,7 @@ def content(folder):
 class TestGate:
     """The proof passes what is right and finds what is wrong."""
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("channels", [1, 3])
     def test_right_artefacts_pass(self, tmp_path, channels):
         model = build_autoencoder((None, None, channels), "torch", seed=1)
@@ -96,17 +97,20 @@ class TestGate:
         values.flat[np.abs(values).argmax()] *= 1.01
         return values
 
+    @pytest.mark.slow
     def test_nudged_weight(self, model, onnx_file, tmp_path, few_cases):
         change = self.change_weights("decoder_conv_transpose3", self.nudge)
         with pytest.raises(ParityError, match=r"broken\.onnx: .*differs by"):
             verify(model, self.broken(onnx_file, tmp_path, change))
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("layer", ["encoder_conv1", "decoder_conv_transpose2"])
     def test_transposed_kernel(self, model, onnx_file, tmp_path, few_cases, layer):
         change = self.change_weights(layer, lambda values: values.transpose(0, 1, 3, 2))
         with pytest.raises(ParityError, match="differs by"):
             verify(model, self.broken(onnx_file, tmp_path, change))
 
+    @pytest.mark.slow
     def test_flipped_kernel(self, model, onnx_file, tmp_path, few_cases):
         change = self.change_weights("encoder_conv3", lambda values: values[:, :, ::-1, ::-1])
         with pytest.raises(ParityError, match="differs by"):
@@ -133,6 +137,7 @@ class TestGate:
         with pytest.raises(ParityError, match=r"expected shape \(2, 5, 3, 1\), got \(2, 20, 20, 1\)"):
             verify(model, self.broken(onnx_file, tmp_path, uncrop))
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("kind", ["onnx", "saved_model"])
     def test_stale_file(self, model, tmp_path, few_cases, kind):
         older = keras.models.clone_model(model)
@@ -141,6 +146,7 @@ class TestGate:
         with pytest.raises(ParityError, match=r"stale\..*differs by"):
             verify(model, {kind: tmp_path / f"stale.{kind}"})
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", ["garbage.onnx", "missing.onnx", "no_saved_model"])
     def test_what_does_not_run(self, model, tmp_path, few_cases, name):
         if name == "garbage.onnx":
@@ -162,10 +168,11 @@ def layer(graph, name):
 
 
 class TestOnnx:
+    @pytest.mark.slow
     def test_same_bytes_whatever_the_hashes(self, model, onnx_file, tmp_path):
         model.save(tmp_path / "model.keras")
         code = (
-            "from keras_dae.model_file import load_model; from export.to_onnx import export_onnx; "
+            "from keras_dae.networks.keras_file import load_model; from export.to_onnx import export_onnx; "
             "export_onnx(load_model('model.keras'), 'model.onnx', {'dataset': 'none'})"
         )
         environment = {**os.environ, "PYTHONHASHSEED": "12345", "PYTHONPATH": str(Path(__file__).parent.parent)}
@@ -202,6 +209,7 @@ class TestOnnx:
 
 
 class TestSavedModel:
+    @pytest.mark.slow
     def test_serving_default_and_denoise_image(self, trained):
         signatures = tf.saved_model.load(str(trained / "saved_model" / "1")).signatures
         assert set(signatures) == {"serving_default", "denoise_image"}
@@ -252,12 +260,14 @@ class TestRun:
         assert float(about["psnr_db"]) == pytest.approx(metrics["test"]["psnr"], abs=1e-3)
         assert {"dataset", "version", "licence"} <= set(about)
 
+    @pytest.mark.slow
     def test_new_export_takes_the_next_version(self, run):
         before = content(run / "saved_model" / "1")
         assert main([str(run), "--formats", "saved_model"]) == 0
         assert content(run / "saved_model" / "1") == before
         assert {path.name for path in (run / "saved_model").iterdir()} == {"1", "2"}
 
+    @pytest.mark.slow
     def test_difference_leaves_everything_as_it_was(self, run, monkeypatch, capsys, few_cases):
         def wrong(model, path, metadata=None):
             other = keras.models.clone_model(model)
@@ -270,6 +280,7 @@ class TestRun:
         assert "model.onnx: noise 2×28×28: differs by" in capsys.readouterr().err
         assert content(run) == before
 
+    @pytest.mark.slow
     def test_costly_int8_is_left_out(self, run, monkeypatch, capsys, few_cases):
         monkeypatch.setattr("export.run.INT8_LOSS", -1.0)
         before = (run / "model.int8.onnx").read_bytes()
@@ -281,6 +292,7 @@ class TestRun:
         assert (run / "saved_model/3").is_dir()
         assert (run / "model.int8.onnx").read_bytes() == before
 
+    @pytest.mark.slow
     def test_check(self, run, capsys, few_cases):
         assert main([str(run), "--check"]) == 0
         assert "model.onnx: equals Keras within" in capsys.readouterr().out
@@ -290,8 +302,9 @@ class TestRun:
         export_onnx(build_autoencoder(seed=9), run / "model.onnx")
         assert main([str(run), "--check"]) == 1
 
+    @pytest.mark.slow
     def test_int8_is_judged_by_the_runs_own_images(self, run, monkeypatch, few_cases):
-        monkeypatch.setattr("export.parity.INT8_TOLERANCE", 0.0)  # unlike digits, which it may never have seen
+        monkeypatch.setattr("export.parity.check.INT8_TOLERANCE", 0.0)  # unlike digits, which it may never have seen
         assert main([str(run), "--formats", "int8"]) == 0
         assert main([str(run), "--check"]) == 0
 
@@ -300,15 +313,19 @@ class TestRun:
         assert main(command) == 0
         assert set(content(tmp_path / "out")) == {"model.onnx", "parity.json"}
 
+    @pytest.mark.slow
     def test_imported_pytorch_run(self, model, tmp_path, few_cases):
         save_file(to_state_dict(model), tmp_path / "original.safetensors")
         torch_weights(["import", str(tmp_path / "original.safetensors"), "--output-dir", str(tmp_path / "run")])
         assert main([str(tmp_path / "run"), "--formats", "saved_model", "onnx"]) == 0
         assert (tmp_path / "run/saved_model/1").is_dir()
 
+    @pytest.mark.slow
     def test_train_exports(self, digits_npz, tmp_path):
         config = TrainConfig(dataset=str(digits_npz), epochs=1, batch_size=16, initialization="he")
-        run = train_and_evaluate(config, tmp_path / "run", export=True)
+        run = train_and_evaluate(
+            config, tmp_path / "run", finish=lambda folder, dataset: export_run(folder, dataset=dataset)
+        )
         assert {"saved_model", "model.onnx", "model.int8.onnx", "parity.json"} < {path.name for path in run.iterdir()}
 
 

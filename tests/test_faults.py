@@ -16,8 +16,9 @@ from conftest import assert_same_run, assert_user_error, run_module
 from PIL import Image
 from zygote import Zygote
 
-from keras_dae.checkpoint import SUMS, checksums, is_sound
-from keras_dae.files import locked, put_folder_in_place, remove_old, write_json
+from keras_dae._util.atomic import locked, remove_old, replace_folder
+from keras_dae._util.json_files import write_json
+from keras_dae.train.checkpoint import SUMS, checksums, is_sound
 
 ROOT = Path(__file__).parent.parent
 KILLS = 18
@@ -69,6 +70,7 @@ def test_what_is_damaged_is_seen(tmp_path):
 
 
 class TestKilled:
+    @pytest.mark.slow
     def test_at_random_moments(self, zygote, command, tmp_path):
         """`campaign_kill.py` does it for longer, and while exporting too. Two at a time, to save time."""
         other = Zygote()
@@ -89,6 +91,7 @@ class TestKilled:
         assert status == -9
         return run
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("what", ["flip", "sums"])
     def test_damaged_checkpoint(self, zygote, command, undisturbed, interrupted, what):
         """As a disk leaves it after a power loss: the one before is used, and the end is the same."""
@@ -105,6 +108,7 @@ class TestKilled:
         assert "going on after epoch" in output
         assert_same_run(undisturbed, interrupted)
 
+    @pytest.mark.slow
     def test_all_checkpoints_damaged(self, zygote, command, undisturbed, interrupted):
         states = list(interrupted.parent.glob("run.partial/checkpoint/epoch-*/state.safetensors"))
         for state in states:
@@ -132,16 +136,17 @@ class TestKilled:
         remove_old(tmp_path / "run")
         assert (tmp_path / ".run.old").is_dir()  # the only one there is
         (tmp_path / "new").mkdir()
-        put_folder_in_place(tmp_path / "new", tmp_path / "run")
+        replace_folder(tmp_path / "new", tmp_path / "run")
         remove_old(tmp_path / "run")
         assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
+    @pytest.mark.slow
     def test_export(self, zygote, undisturbed, tmp_path):
         """While the SavedModel is being written: nothing is there; the next export leaves no trace of it."""
         run = tmp_path / "run"
         shutil.copytree(undisturbed, run)
-        arguments = ["export.__main__", run, "--formats", "saved_model", "onnx"]
-        status, _ = zygote.run(*arguments, kill_when=lambda: any(run.glob(".export-*/saved_model")))
+        arguments = ["export", run, "--formats", "saved_model", "onnx"]
+        status, _ = zygote.run(*arguments, kill_when=lambda: any(run.glob(".export/saved_model")))
         assert status == -9
         assert content(undisturbed).items() <= content(run).items()
         assert not {"saved_model", "model.onnx", "parity.json"} & {path.name for path in run.iterdir()}
@@ -161,6 +166,7 @@ class TestKilled:
 class TestWriteFaults:
     """The kernel refuses: files over a limit, a full disk, a folder without the right to write."""
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("limit", [500, 100_000])
     def test_no_room_while_training(self, zygote, command, undisturbed, tmp_path, limit):
         run = tmp_path / "run"
@@ -172,6 +178,7 @@ class TestWriteFaults:
         assert_same_run(undisturbed, run)
         assert content(run).keys() == content(undisturbed).keys()
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("limit", [3000, 300_000])
     def test_no_room_after_training(self, zygote, command, undisturbed, tmp_path, limit):
         """Goes on from the last checkpoint of an otherwise finished training."""
@@ -190,7 +197,7 @@ class TestWriteFaults:
     def test_no_room_for_an_export(self, zygote, undisturbed, tmp_path, limit):
         run = tmp_path / "run"
         shutil.copytree(undisturbed, run)
-        status, output = zygote.run("export.__main__", run, limit=limit)
+        status, output = zygote.run("export", run, limit=limit)
         assert_user_error(status, output, "cannot write into")
         assert content(run) == content(undisturbed)
 
@@ -208,6 +215,7 @@ class TestWriteFaults:
         assert_user_error(status, output, "cannot write into", "Permission denied")
         assert not any(read_only.iterdir())
 
+    @pytest.mark.slow
     def test_rights_lost_midway(self, undisturbed, tmp_path):
         run = tmp_path / "run"
         shutil.copytree(undisturbed, run)
@@ -232,10 +240,11 @@ class TestWriteFaults:
             assert_user_error(status, output, expected)
         assert (tmp_path / "file").read_text() == ""
 
+    @pytest.mark.slow
     def test_full_disk_while_denoising(self, undisturbed, zygote, tmp_path):
         run = tmp_path / "run"
         shutil.copytree(undisturbed, run)
-        assert zygote.run("export.__main__", run, "--formats", "onnx")[0] == 0
+        assert zygote.run("export", run, "--formats", "onnx")[0] == 0
         noisy = tmp_path / "noisy"
         noisy.mkdir()
         random_pixels = np.random.default_rng(0).integers(0, 256, (100, 100), np.uint8)
@@ -272,9 +281,10 @@ class TestTwoAtOnce:
 
     def test_export_beside_a_training_is_refused(self, zygote, undisturbed):
         with locked(undisturbed):
-            status, output = zygote.run("export.__main__", undisturbed)
+            status, output = zygote.run("export", undisturbed)
         assert_user_error(status, output, "another process is writing")
 
+    @pytest.mark.slow
     def test_lock_dies_with_its_process(self, zygote, command, tmp_path):
         run = tmp_path / "run"
         status, _ = zygote.run(
@@ -285,9 +295,10 @@ class TestTwoAtOnce:
         with locked(run):
             pass
 
+    @pytest.mark.slow
     def test_reader_sees_whole_files_only(self, zygote, undisturbed, tmp_path):
         """While an export writes into a run, all that stands there can be read."""
-        from keras_dae.denoise import load_denoiser
+        from keras_dae.denoise.denoiser import load_denoiser
 
         run = tmp_path / "run"
         shutil.copytree(undisturbed, run)
@@ -310,7 +321,7 @@ class TestTwoAtOnce:
 
         reader = threading.Thread(target=read)
         reader.start()
-        assert zygote.run("export.__main__", run, "--formats", "saved_model", "onnx")[0] == 0
+        assert zygote.run("export", run, "--formats", "saved_model", "onnx")[0] == 0
         stop.set()
         reader.join()
         assert not problems

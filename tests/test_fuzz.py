@@ -8,7 +8,7 @@ from fuzz_targets import Targets
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from keras_dae import mnist
+from keras_dae.data import mnist
 
 QUIET = {"deadline": None, "derandomize": True, "suppress_health_check": list(HealthCheck)}
 
@@ -23,6 +23,7 @@ def targets(tmp_path_factory):
     mnist.SOURCES["mnist"].checks.update(checks)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reader", SHARES)
 def test_reader(targets, reader):
     slow = reader in ("onnx", "keras", "card")

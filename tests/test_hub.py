@@ -14,15 +14,15 @@ from huggingface_hub import ModelCard
 from huggingface_hub.repocard import metadata_load
 from huggingface_hub.repocard_data import eval_results_to_model_index, model_index_to_eval_results
 
-from export import parity
 from export.__main__ import main
+from export.parity import check as parity
 from export.run import export_run
 from export.to_hub import header
 from export.to_onnx import export_onnx
 from keras_dae.config import TrainConfig
-from keras_dae.evaluate import evaluate
-from keras_dae.model import build_autoencoder
-from keras_dae.train import train_and_evaluate
+from keras_dae.evaluate.measure import evaluate
+from keras_dae.networks.autoencoder import build_autoencoder
+from keras_dae.train.run import train_and_evaluate
 
 FILES = {"README.md", "config.json", "metrics.json", "parity.json", "model.keras", "samples.png"}
 FILES |= {"onnx/model.onnx", "onnx/model_quantized.onnx"}
@@ -65,6 +65,7 @@ def content(folder):
 
 
 class TestFolder:
+    @pytest.mark.slow
     def test_files(self, hub, trained):
         names = {name for name in content(hub) if not name.startswith("evaluation/")}
         assert names == FILES
@@ -155,6 +156,7 @@ class TestRefused:
     def check(self, capsys, command, *expected):
         assert_user_error(main([str(part) for part in command]), capsys.readouterr().err, *expected)
 
+    @pytest.mark.slow
     def test_overwrite(self, trained, hub, tmp_path, capsys):
         made = Path(shutil.copytree(hub, tmp_path / "made"))
         (made / "README.md").write_text("older")
@@ -189,6 +191,7 @@ class TestRefused:
         self.check(capsys, [run, "--formats", "hf"], "--output-dir")
         self.check(capsys, [run, "--formats", "hf", "onnx", "--output-dir", tmp_path / "hub"], "alone")
 
+    @pytest.mark.slow
     def test_what_is_not_proven_is_not_published(self, run, tmp_path, capsys):
         export_onnx(build_autoencoder(initialization="torch", seed=9), run / "model.onnx")
         assert main([str(run), "--formats", "hf", "--output-dir", str(tmp_path / "hub")]) == 1
@@ -204,6 +207,7 @@ class TestRefused:
         self.check(capsys, [run, "--formats", "hf", "--output-dir", tmp_path / "hub"], "No space left")
         assert {path.name for path in tmp_path.iterdir()} <= {"run", ".hub.lock"}
 
+    @pytest.mark.slow
     def test_costly_int8_stays_away(self, run, tmp_path):
         """As `export_run` leaves out what costs too much."""
         (run / "model.int8.onnx").unlink()

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from conftest import assert_user_error
 
-from export import parity
 from export.__main__ import main
-from export.parity import ParityError, reference, verify
+from export.parity import check as parity
+from export.parity.check import ParityError, reference, verify
 from export.to_litert import export_litert
 from keras_dae.errors import UserError
-from keras_dae.model import build_autoencoder
-from keras_dae.model_file import save_model
+from keras_dae.networks.autoencoder import build_autoencoder
+from keras_dae.networks.keras_file import save_model
 
 needs_litert = pytest.mark.skipif(
     not importlib.util.find_spec("ai_edge_litert"), reason="ai-edge-litert is not installed: pip install -e '.[litert]'"
@@ -48,12 +48,14 @@ def few_cases(monkeypatch):
 
 @needs_litert
 class TestProof:
+    @pytest.mark.slow
     def test_equals_keras_at_every_size(self, model, tflite):
         (entry,) = verify(model, {"litert": tflite}).values()
         assert entry["max_abs_error"] < 5e-6
         assert entry["sizes"] == ["28×28", "20×20", "64×48", "37×50", "17×17", "5×3", "1×1"]
         assert {"tensorflow", "ai-edge-litert"} < set(entry["versions"])
 
+    @pytest.mark.slow
     def test_colour(self, tmp_path, few_cases):
         model = build_autoencoder((None, None, 3), "torch", seed=1)
         export_litert(model, tmp_path / "model.tflite")
@@ -65,6 +67,7 @@ class TestProof:
         with pytest.raises(ParityError, match=r"model\.tflite: .*differs by"):
             verify(newer, {"litert": tflite})
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("size", [-5000, 0])
     def test_what_does_not_run(self, model, tflite, tmp_path, few_cases, size):
         (tmp_path / "broken.tflite").write_bytes(tflite.read_bytes()[:size])
@@ -120,6 +123,7 @@ assert not {"tensorflow", "keras"} & set(sys.modules)
 
 @needs_litert
 class TestRun:
+    @pytest.mark.slow
     def test_written_proven_and_checked(self, run, capsys, few_cases):
         assert main([str(run), "--formats", "litert"]) == 0
         assert {path.name for path in run.iterdir()} == {"model.keras", "model.tflite", "parity.json"}
@@ -132,6 +136,7 @@ class TestRun:
         assert main([str(run), "--check"]) == 1
         assert "model.tflite: noise 2×28×28: differs by" in capsys.readouterr().err
 
+    @pytest.mark.slow
     def test_difference_leaves_everything_as_it_was(self, run, monkeypatch, few_cases):
         def wrong(model, path):
             shutil.copy(run / "wrong.tflite", path)

@@ -8,11 +8,11 @@ import threading
 import numpy as np
 import pytest
 
-from keras_dae import mnist
 from keras_dae.config import TrainConfig
-from keras_dae.data import load_dataset
+from keras_dae.data import mnist
+from keras_dae.data.load import load_dataset
+from keras_dae.data.mnist import NotAvailable, load_mnist
 from keras_dae.errors import UserError
-from keras_dae.mnist import NotAvailable, load_mnist
 
 SHAPES = {"train": (30, 28, 28), "t10k": (10, 28, 28)}
 
@@ -235,7 +235,7 @@ def test_missing_at_the_server(download, tmp_path):
 
 @pytest.fixture
 def tiny_digits(monkeypatch, digits):
-    monkeypatch.setattr("keras_dae.data.cached_digits", lambda: (digits[:40], digits[40:50]))
+    monkeypatch.setattr("keras_dae.data.load.cached_digits", lambda: (digits[:40], digits[40:50]))
 
 
 def test_auto_falls_back_to_digits_loudly(tiny_digits, capsys):
@@ -264,6 +264,7 @@ def test_auto_takes_mnist(small_mnist, tmp_path):
     assert np.array_equal(dataset.test.clean[..., 0], small_mnist["t10k"])
 
 
+@pytest.mark.slow
 def test_real_mnist(mnist_dir, monkeypatch):
     """The published checksums hold for the real thing, in its npz and as official IDX files."""
     monkeypatch.undo()

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from keras_dae.errors import UserError
-from keras_dae.model import build_autoencoder
+from keras_dae.networks.autoencoder import build_autoencoder
 
 
 @pytest.mark.parametrize(("channels", "parameters"), [(1, 112_065), (3, 112_643)])
@@ -91,6 +91,7 @@ def test_wrong_initialization():
         build_autoencoder(initialization="xavier")
 
 
+@pytest.mark.slow
 def test_saved_model_loads_without_keras_dae(tmp_path):
     model = build_autoencoder(seed=0)
     images = np.random.default_rng(0).random((2, 28, 28, 1), dtype=np.float32)

@@ -5,10 +5,10 @@ import pytest
 
 from export.run import export_run
 from keras_dae.config import TrainConfig
-from keras_dae.denoise import load_denoiser
+from keras_dae.denoise.denoiser import load_denoiser
 from keras_dae.errors import UserError
-from keras_dae.model_card import write_model_card
-from keras_dae.train import train_and_evaluate
+from keras_dae.report.model_card import write_model_card
+from keras_dae.train.run import train_and_evaluate
 
 
 @pytest.fixture(scope="module")
@@ -19,6 +19,7 @@ def run(digits_npz, tmp_path_factory):
     return run
 
 
+@pytest.mark.slow
 def test_says_what_it_is_and_how_it_was_measured(run):
     card = (run / "README.md").read_text()
     metrics = json.loads((run / "metrics.json").read_text())

@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from keras_dae import models
-from keras_dae.denoise import load_denoiser
-from keras_dae.digits import render_digits
+from keras_dae import pretrained as models
+from keras_dae.data.digits import render_digits
+from keras_dae.denoise.denoiser import load_denoiser
 from keras_dae.errors import UserError
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", models.NAMES)
 def test_denoises_digits(name):
     clean = render_digits(50, seed=1)[0][..., None]

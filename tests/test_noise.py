@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_dae.names import NOISES
 from keras_dae.noise import MODELS, add_noise
+from keras_dae.noise_names import NOISES
 
 SHAPE = (8, 64, 64, 1)
 

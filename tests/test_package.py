@@ -8,9 +8,9 @@ import pytest
 from conftest import run_module
 
 import keras_dae
+from keras_dae._util.atomic import atomic_file
 from keras_dae.config import RECIPES, TrainConfig
 from keras_dae.errors import UserError, printable
-from keras_dae.files import whole_file
 
 ROOT = Path(__file__).parent.parent
 
@@ -78,15 +78,15 @@ def test_config_out_of_range(values):
 
 def test_whole_file_appears_whole_or_not_at_all(tmp_path):
     target = tmp_path / "file.txt"
-    with whole_file(target) as temporary:
+    with atomic_file(target) as temporary:
         temporary.write_text("first")
         assert not target.exists()
-    with pytest.raises(RuntimeError), whole_file(target) as temporary:
+    with pytest.raises(RuntimeError), atomic_file(target) as temporary:
         temporary.write_text("half")
         raise RuntimeError
     assert target.read_text() == "first"
     assert [path.name for path in tmp_path.iterdir()] == ["file.txt"]
-    with pytest.raises(UserError, match="cannot write"), whole_file(target / "below a file"):
+    with pytest.raises(UserError, match="cannot write"), atomic_file(target / "below a file"):
         pass
 
 

@@ -4,9 +4,9 @@ import keras
 import numpy as np
 import pytest
 
-from keras_dae import parallel
-from keras_dae.model import build_autoencoder
-from keras_dae.parallel import InParts, parts_of
+from keras_dae.networks.autoencoder import build_autoencoder
+from keras_dae.train import split_batch as parallel
+from keras_dae.train.split_batch import InParts, parts_of
 
 
 @pytest.fixture(scope="module")

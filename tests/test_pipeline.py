@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from keras_dae.config import TrainConfig
-from keras_dae.data import load_dataset
-from keras_dae.dataset import Pairs
-from keras_dae.patches import MIXED, PatchStream, patches_in
-from keras_dae.pipeline import epoch_plan, evaluation_images, executions, training_batches
+from keras_dae.data.batches import epoch_plan, evaluation_images, executions, training_batches
+from keras_dae.data.load import load_dataset
+from keras_dae.data.patches import MIXED, PatchStream, patches_in
+from keras_dae.data.splits import EvaluationImages
 
 
 def epochs_of(train, config, first_epoch=0):
@@ -39,6 +39,7 @@ def test_shapes_and_ranges(train, config):
     assert 0.2 < np.std(noisy - clean) < 0.3  # 0.3, less what clipping takes
 
 
+@pytest.mark.slow
 def test_order_noise_and_patches_are_new_every_epoch_and_follow_from_the_seed(train, config):
     first, again = epochs_of(train, config), epochs_of(train, config)
     other = epochs_of(train, TrainConfig(**{**config.to_dict(), "seed": 1}))
@@ -90,12 +91,12 @@ def test_executions(steps):
 
 
 def test_evaluation_noise_is_the_same_for_every_training_seed(digits):
-    pairs = Pairs(digits[..., None])
+    pairs = EvaluationImages(digits[..., None])
     noisy, clean = evaluation_images(pairs, TrainConfig(seed=0))
     again, _ = evaluation_images(pairs, TrainConfig(seed=5))
     assert np.array_equal(noisy, again)
     assert np.array_equal(clean, np.float32(digits[..., None]) / 255)
-    first, _ = evaluation_images(Pairs(digits[:10, ..., None]), TrainConfig())
+    first, _ = evaluation_images(EvaluationImages(digits[:10, ..., None]), TrainConfig())
     assert first.shape == (10, 28, 28, 1)
 
 

@@ -17,15 +17,17 @@ from hypothesis import strategies as st
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install -e '.[ray]'")
 
-from export.serving import ray_app, rest
-from export.serving.servable import SIGNATURES, Refused, Servable
-from keras_dae import models
+from export.serving import ray_app
+from export.serving.ray import rest
+from export.serving.ray.servable import SIGNATURES, Refused, Servable
+from keras_dae import pretrained as models
 
 ROOT = Path(__file__).parent.parent
 # As others would see this machine.
 ADDRESSED = [*ALONE, "sh", "-c", 'ip address add 192.0.2.1/32 dev lo && exec "$@"', "--"]
 
 
+@pytest.mark.slow
 def test_the_app():
     """All of tests/ray_app.py."""
     if reason := why_not():
@@ -64,6 +66,7 @@ def servable():
     return Servable(models.path("mnist"), "denoiser")
 
 
+@pytest.mark.slow
 @given(st.dictionaries(KEYS, VALUES | st.sampled_from(list(SIGNATURES))).map(json.dumps) | st.text() | st.binary())
 def test_any_body_is_answered_or_refused(servable, body):
     try:

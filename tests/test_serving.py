@@ -21,9 +21,9 @@ from tensorflow_serving.config import model_server_config_pb2
 
 from export.serving.client import RequestFailed, denoise_grpc, denoise_rest, main
 from export.to_saved_model import export_saved_model
-from keras_dae.model import build_autoencoder
+from keras_dae.networks.autoencoder import build_autoencoder
 
-SERVING = Path(__file__).parent.parent / "export" / "serving"
+SERVING = Path(__file__).parent.parent / "export" / "serving" / "tf_serving"
 
 
 @pytest.fixture(scope="module")
@@ -155,6 +155,7 @@ def test_unknown_model(way, tmp_path, capsys):
     assert "Servable not found" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", [["--rest", "http://127.0.0.1:9"], ["--grpc", "127.0.0.1:9"]])
 def test_nobody_there(tmp_path, way, capsys):
     picture(tmp_path / "a.png", 28, 28)

@@ -7,7 +7,7 @@ from safetensors.numpy import load_file, save_file
 
 from keras_dae.config import TrainConfig
 from keras_dae.errors import UserError
-from keras_dae.model import build_autoencoder
+from keras_dae.networks.autoencoder import build_autoencoder
 from keras_dae.torch_weights import expected_shapes, from_state_dict, load_state_dict, main, to_state_dict
 
 SIZES = [(28, 28), (20, 20), (30, 45), (17, 64)]
@@ -47,6 +47,7 @@ def assert_same_pixels(torch, theirs, ours, channels=1):
         np.testing.assert_allclose(ours.predict(images, verbose=0), torch_denoise(torch, theirs, images), atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("suffix", ["pt", "safetensors"])
 def test_pytorch_weights_give_the_same_pixels(torch, tmp_path, suffix, channels):
@@ -67,6 +68,7 @@ def test_keras_weights_give_the_same_pixels_in_pytorch(torch):
     assert_same_pixels(torch, theirs, ours)
 
 
+@pytest.mark.slow
 def test_trained_weights_give_the_same_pixels_both_ways(torch, original, digits):
     """Train the original in PyTorch, go on in Keras, and compare after each."""
     clean = (digits[:, None] / 255).astype(np.float32)

@@ -13,15 +13,16 @@ import pytest
 from conftest import assert_same_run, assert_user_error, run_module, weights
 from PIL import Image
 
-from keras_dae import fit as fit_module
+from keras_dae._util.atomic import folder_to_replace
 from keras_dae.config import TrainConfig
-from keras_dae.data import load_dataset
+from keras_dae.data.load import load_dataset
 from keras_dae.errors import UserError
-from keras_dae.files import place_of
-from keras_dae.fit import learning_rate
-from keras_dae.model import build_autoencoder
-from keras_dae.run_folder import default_name, load_config
-from keras_dae.train import main, train_and_evaluate
+from keras_dae.networks.autoencoder import build_autoencoder
+from keras_dae.runs.folder import default_name, load_config
+from keras_dae.train import fit as fit_module
+from keras_dae.train.__main__ import main
+from keras_dae.train.fit import learning_rate
+from keras_dae.train.run import train_and_evaluate
 
 FILES = {"config.json", "history.csv", "loss.png", "metrics.json", "model.keras", "README.md", "samples.png"}
 
@@ -32,6 +33,7 @@ def tiny(digits_npz):
     return TrainConfig(dataset=str(digits_npz), epochs=2, batch_size=16, initialization="he")
 
 
+@pytest.mark.slow
 def test_run_folder(tiny, tmp_path, digits):
     run = train_and_evaluate(tiny, tmp_path / "run")
     assert {path.name for path in run.iterdir()} == FILES
@@ -63,9 +65,10 @@ def test_run_folder(tiny, tmp_path, digits):
     assert "tiny" in (run / "README.md").read_text()
 
 
+@pytest.mark.slow
 def test_metrics_are_of_the_noisy_test_images(tiny, tmp_path, digits):
     """Measured again from model.keras: on noisy images, never the clean ones through the model."""
-    from keras_dae.pipeline import evaluation_images
+    from keras_dae.data.batches import evaluation_images
 
     run = train_and_evaluate(tiny, tmp_path / "run")
     metrics = json.loads((run / "metrics.json").read_text())
@@ -79,6 +82,7 @@ def test_metrics_are_of_the_noisy_test_images(tiny, tmp_path, digits):
     assert metrics["images"] == 20
 
 
+@pytest.mark.slow
 def test_same_seed_same_bits_other_seed_others(tiny, tmp_path):
     first, again = (train_and_evaluate(tiny, tmp_path / name) for name in ("first", "again"))
     assert_same_run(first, again)
@@ -109,6 +113,7 @@ def killed_in_second_epoch(monkeypatch):
     monkeypatch.setattr(fit_module, "StopIfUseless", Killer)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [
@@ -134,6 +139,7 @@ def test_interrupted_run_goes_on_to_the_same_bits(tiny, tmp_path, options, reque
     assert_same_run(whole, tmp_path / "resumed")
 
 
+@pytest.mark.slow
 def test_early_stopping_keeps_the_best_weights(tiny, tmp_path):
     config = TrainConfig(**{**tiny.to_dict(), "epochs": 30, "early_stopping": 1, "learning_rate": 0.05})
     run = train_and_evaluate(config, tmp_path / "run")
@@ -144,6 +150,7 @@ def test_early_stopping_keeps_the_best_weights(tiny, tmp_path):
     assert all(np.array_equal(a, b) for a, b in zip(weights(run), weights(train_and_evaluate(best, tmp_path / "best"))))
 
 
+@pytest.mark.slow
 def test_finished_run_is_kept(tiny, tmp_path):
     run = train_and_evaluate(tiny, tmp_path / "run")
     before = {path.name: path.read_bytes() for path in run.iterdir()}
@@ -157,6 +164,7 @@ def test_finished_run_is_kept(tiny, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"run", ".run.lock"}
 
 
+@pytest.mark.slow
 def test_overwriting_keeps_the_old_run_until_the_new_one_stands(tiny, tmp_path, killed_in_second_epoch):
     config = TrainConfig(**{**tiny.to_dict(), "epochs": 1})
     run = train_and_evaluate(config, tmp_path / "run")
@@ -167,6 +175,7 @@ def test_overwriting_keeps_the_old_run_until_the_new_one_stands(tiny, tmp_path, 
     assert load_config(run / "config.json") == tiny
 
 
+@pytest.mark.slow
 def test_interrupted_run_with_other_options_is_not_mixed(tiny, tmp_path, killed_in_second_epoch):
     with pytest.raises(Killed):
         train_and_evaluate(tiny, tmp_path / "run")
@@ -194,9 +203,9 @@ def test_current_folder_is_not_replaced(tiny, tmp_path, monkeypatch):
 def test_places_of_a_folder(tmp_path):
     (tmp_path / "disk").mkdir()
     (tmp_path / "link").symlink_to("disk")
-    assert place_of(tmp_path / "link") == tmp_path / "disk"  # the link stays, whatever is put there
+    assert folder_to_replace(tmp_path / "link") == tmp_path / "disk"  # the link stays, whatever is put there
     with pytest.raises(UserError, match="a mount point"):
-        place_of("/proc")
+        folder_to_replace("/proc")
 
 
 def test_output_below_a_file(tiny, tmp_path):
@@ -205,6 +214,7 @@ def test_output_below_a_file(tiny, tmp_path):
         train_and_evaluate(tiny, tmp_path / "file" / "run")
 
 
+@pytest.mark.slow
 def test_diverging_training_stops(tiny, tmp_path, monkeypatch):
     def broken(*args):
         model = build_autoencoder(*args)
@@ -217,15 +227,17 @@ def test_diverging_training_stops(tiny, tmp_path, monkeypatch):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_collapsed_training_stops(tiny, tmp_path, monkeypatch):
     """A learning rate far too high makes every image black; that is noticed in the epoch it is judged first."""
-    monkeypatch.setattr("keras_dae.callbacks.STEPS_BEFORE_JUDGING", 8)
+    monkeypatch.setattr("keras_dae.train.callbacks.STEPS_BEFORE_JUDGING", 8)
     config = TrainConfig(**{**tiny.to_dict(), "epochs": 50, "learning_rate": 1.0})
     with pytest.raises(UserError, match=r"collapsed.*--learning-rate"):
         train_and_evaluate(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_images_that_vanish_while_training(tmp_path, photographs):
     config = TrainConfig(dataset=str(photographs), epochs=2, batch_size=4)
     dataset = load_dataset(config)
@@ -235,6 +247,7 @@ def test_images_that_vanish_while_training(tmp_path, photographs):
         fit_module.fit(config, dataset, tmp_path / "checkpoint")
 
 
+@pytest.mark.slow
 def test_folder_and_colour(tmp_path, photographs):
     config = TrainConfig(dataset=str(photographs), channels=3, epochs=1, batch_size=8, noise=("poisson", "speckle"))
     run = train_and_evaluate(config, tmp_path / "run")
@@ -242,6 +255,7 @@ def test_folder_and_colour(tmp_path, photographs):
     assert json.loads((run / "config.json").read_text())["dataset"]["image_shape"] == [40, 40, 3]
 
 
+@pytest.mark.slow
 def test_real_pairs(tmp_path, photographs):
     config = TrainConfig(noisy_dir=str(photographs), clean_dir=str(photographs), epochs=1, batch_size=8)
     run = train_and_evaluate(config, tmp_path / "run")
@@ -262,6 +276,7 @@ def test_default_name(tiny, options, name):
     assert default_name(config, load_dataset(config)) == name
 
 
+@pytest.mark.slow
 def test_tensorboard(tiny, tmp_path):
     pytest.importorskip("tensorboard", reason="tensorboard is not installed")
     train_and_evaluate(tiny, tmp_path / "run", tensorboard=str(tmp_path / "events"))
@@ -331,7 +346,7 @@ class TestCommandLine:
             assert_user_error(main(["--config", str(tmp_path / "config.json")]), capsys.readouterr().err, expected)
 
     def test_recipe_and_overrides(self, monkeypatch):
-        from keras_dae.train import _config, parser
+        from keras_dae.train.__main__ import _config, parser
 
         options = vars(parser().parse_args(["--recipe", "best", "--epochs", "3", "--noise", "salt", "pepper"]))
         for name in ("output_dir", "overwrite", "tensorboard", "export"):
@@ -340,11 +355,13 @@ class TestCommandLine:
         assert (config.recipe, config.epochs, config.noise) == ("best", 3, ("salt", "pepper"))
         assert config.schedule == "cosine"
 
+    @pytest.mark.slow
     def test_trained_again_from_config(self, tiny, tmp_path):
         run = train_and_evaluate(tiny, tmp_path / "run")
         assert main(["--config", str(run / "config.json"), "--output-dir", str(tmp_path / "again"), "--no-export"]) == 0
         assert_same_run(run, tmp_path / "again")
 
+    @pytest.mark.slow
     def test_main_job(self, digits_npz, tmp_path):
         """In a process of its own: prints progress and the result, and refuses to do it twice."""
         command = ["keras_dae.train", "--dataset", digits_npz, "--epochs", 1, "--batch-size", 16, "--no-export"]
@@ -355,6 +372,7 @@ class TestCommandLine:
         again = run_module(*command, cwd=tmp_path)
         assert_user_error(again.returncode, again.stderr, "saved_models/tiny-gaussian-0.5", "--overwrite")
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("which", [signal.SIGINT, signal.SIGTERM])
     def test_interrupted(self, digits_npz, tmp_path, which):
         command = [sys.executable, "-m", "keras_dae.train", "--dataset", digits_npz, "--output-dir", tmp_path / "run"]
@@ -382,6 +400,7 @@ class TestCommandLine:
         assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_mnist_original_recipe_learns(mnist_dir, tmp_path):
     """One epoch of the original's training on a tenth of MNIST is already far better than the noisy input."""
     config = TrainConfig(dataset="mnist", data_dir=str(mnist_dir), limit=12_000, epochs=3)

@@ -9,12 +9,12 @@ import pytest
 
 from export.run import check_run
 from keras_dae.config import TrainConfig
-from keras_dae.denoise import load_denoiser
-from keras_dae.evaluate import evaluate
-from keras_dae.model_card import write_model_card
-from keras_dae.model_file import load_model
-from keras_dae.run_folder import load_config
-from keras_dae.train import train_and_evaluate
+from keras_dae.denoise.denoiser import load_denoiser
+from keras_dae.evaluate.measure import evaluate
+from keras_dae.networks.keras_file import load_model
+from keras_dae.report.model_card import write_model_card
+from keras_dae.runs.folder import load_config
+from keras_dae.train.run import train_and_evaluate
 
 RUNS = sorted(Path(__file__).parent.glob("data/run-format-*"))
 
@@ -26,7 +26,7 @@ def run(request, tmp_path):
 
 
 def test_there_is_one_of_every_format():
-    from keras_dae.run_folder import FORMAT
+    from keras_dae.runs.folder import FORMAT
 
     assert [run.name for run in RUNS] == [f"run-format-{number + 1}" for number in range(FORMAT)]
 
@@ -37,6 +37,7 @@ def test_denoises_as_it_did(run):
         assert np.abs(denoised.astype(int) - expected["denoised"]).max() <= 1  # rounding, on another machine
 
 
+@pytest.mark.slow
 def test_everything_else_reads_it(run, digits_npz):
     assert load_config(run / "config.json").noise == ("gaussian", "speckle")
     assert load_model(run / "model.keras").count_params() == 112_065
@@ -48,6 +49,7 @@ def test_everything_else_reads_it(run, digits_npz):
     assert "gaussian or speckle noise 0.1 to 0.5" in (run / "README.md").read_text()
 
 
+@pytest.mark.slow
 def test_is_trained_again_from_its_config(run, digits_npz, tmp_path):
     config = load_config(run / "config.json", dataset=str(digits_npz), epochs=1)
     assert isinstance(config, TrainConfig)

@@ -14,7 +14,7 @@ from conftest import smooth_picture
 from PIL import Image
 
 from export.web.build import build_site
-from keras_dae.denoise import load_denoiser
+from keras_dae.denoise.denoiser import load_denoiser
 
 ROOT = Path(__file__).parent.parent
 MODELS = [(name, ROOT / "saved_models" / name) for name in ("mnist", "mnist-blind")]

@@ -14,10 +14,10 @@ from conftest import assert_same_run, assert_user_error
 from PIL import Image
 from test_train import FILES
 
-from keras_dae import workers
-from keras_dae.data import load_dataset
+from keras_dae.data.load import load_dataset
+from keras_dae.data.patches import PatchStream
 from keras_dae.errors import UserError
-from keras_dae.patches import PatchStream
+from keras_dae.train import workers
 
 SGD = Path(sgd_training.__file__)
 
@@ -74,7 +74,7 @@ def contexts(count):
 
 def test_workers_share_each_batch(digits):
     from keras_dae.config import TrainConfig
-    from keras_dae.pipeline import ALONE, training_batches
+    from keras_dae.data.batches import ALONE, training_batches
 
     config = TrainConfig(batch_size=8, epochs=1)
     train = digits[..., None]
@@ -87,7 +87,7 @@ def test_workers_share_each_batch(digits):
 
 def test_workers_share_the_files():
     from keras_dae.config import TrainConfig
-    from keras_dae.pipeline import epoch_plan, training_batches
+    from keras_dae.data.batches import epoch_plan, training_batches
 
     images = [np.full((20, 20, 1), 2 * number, np.uint8) for number in range(51)]
     stream = PatchStream(lambda index: (images[index],), (1,) * 51, 20)
@@ -102,7 +102,7 @@ def test_workers_share_the_files():
 
 @pytest.mark.parametrize(("images", "replicas"), [(600, 2), (5, 2), (1030, 4), (1, 3)])
 def test_devices_share_the_validation_images(images, replicas):
-    from keras_dae.pipeline import validation_batches, validation_steps
+    from keras_dae.data.batches import validation_batches, validation_steps
 
     steps = validation_steps(images, replicas)
     clean = np.arange(images, dtype=np.float32).reshape(-1, 1, 1, 1)
@@ -128,8 +128,8 @@ def trained_alone(config, batches, monkeypatch):
     """Return the weights after SGD on `batches` by one process; and the history."""
     import keras
 
-    from keras_dae import fit as fit_module
-    from keras_dae.pipeline import epoch_plan, evaluation_images, validation_batches
+    from keras_dae.data.batches import epoch_plan, evaluation_images, validation_batches
+    from keras_dae.train import fit as fit_module
 
     monkeypatch.setattr(fit_module.keras.optimizers, "Adam", sgd_training.sgd)
     keras.utils.set_random_seed(config.seed)
@@ -146,7 +146,7 @@ def as_one(config, count):
     """Return all workers' batches, put together."""
     import tensorflow as tf
 
-    from keras_dae.pipeline import training_batches
+    from keras_dae.data.batches import training_batches
 
     train = load_dataset(config).train
     shares = (training_batches(train, config, 0, context) for context in contexts(count))
@@ -163,7 +163,7 @@ def losses(folder):
 
 def check_same_training(folder, count, config, monkeypatch):
     """Check that workers, or devices, did what one process does on the same batches."""
-    from keras_dae.pipeline import training_batches
+    from keras_dae.data.batches import training_batches
 
     batches = as_one(config, 2) if count > 1 else training_batches(load_dataset(config).train, config)
     expected, history = trained_alone(config, batches, monkeypatch)
@@ -174,6 +174,7 @@ def check_same_training(folder, count, config, monkeypatch):
     np.testing.assert_allclose(losses(folder), np.transpose([history["loss"], history["val_loss"]]), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_two_devices_do_what_one_does(digits_npz, tmp_path, monkeypatch):
     command = [sys.executable, SGD, digits_npz, tmp_path, "--devices", "2"]
     environment = {**os.environ, "PYTHONPATH": str(SGD.parent.parent)}
@@ -182,6 +183,7 @@ def test_two_devices_do_what_one_does(digits_npz, tmp_path, monkeypatch):
     check_same_training(tmp_path, 1, sgd_training.config(digits_npz), monkeypatch)
 
 
+@pytest.mark.slow
 def test_two_workers_do_what_one_process_does(network, digits_npz, tmp_path, monkeypatch):
     with training(network, *[[SGD, digits_npz, tmp_path]] * 2) as processes:
         for status, output in ends(processes, 200):
@@ -191,6 +193,7 @@ def test_two_workers_do_what_one_process_does(network, digits_npz, tmp_path, mon
         assert all(np.array_equal(first[name], second[name]) for name in first.files)
 
 
+@pytest.mark.slow
 def test_one_killed_ends_all_and_all_go_on(network, digits, tmp_path):
     """With a folder, of which each reads its share, early stopping and TensorBoard."""
     scans = tmp_path / "scans"
@@ -231,6 +234,7 @@ def until(condition, seconds=60):
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 def test_workers_with_other_options(network, digits_npz, tmp_path):
     options = ["-m", "keras_dae.train", "--dataset", digits_npz, "--no-export", "--output-dir", tmp_path / "run"]
     with training(network, [*options, "--epochs", 3], [*options, "--epochs", 4]) as processes:
@@ -239,8 +243,9 @@ def test_workers_with_other_options(network, digits_npz, tmp_path):
     assert_user_error(2, first, "epochs 3 here", "epochs 4 on worker 1")
 
 
+@pytest.mark.slow
 def test_a_worker_that_does_not_come(network, digits_npz, tmp_path):
-    program = "from keras_dae import train, workers; workers.PATIENCE = 3; raise SystemExit(train.main())"
+    program = "from keras_dae.train import __main__, workers; workers.PATIENCE = 3; raise SystemExit(__main__.main())"
     with training(network, ["-c", program]) as processes:
         ((status, output),) = ends(processes, 60)
     assert status == 1

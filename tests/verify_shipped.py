@@ -12,22 +12,22 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from export.run import check_run
-from keras_dae import errors, models
-from keras_dae.data import load_dataset
-from keras_dae.errors import UserError
-from keras_dae.files import read_json
-from keras_dae.run_folder import load_config
+from keras_dae import pretrained
+from keras_dae._util.json_files import read_json
+from keras_dae.data.load import load_dataset
+from keras_dae.errors import UserError, run_command
+from keras_dae.runs.folder import load_config
 
 TOLERANCE = 1e-4  # relative: other processors sum in other orders
 
 
 def verify(name):
     """Print a shipped model's figures. Raises `UserError` or `ParityError` when it is not what its files say."""
+    from keras_dae.data.batches import evaluation_images
     from keras_dae.metrics import mean_metrics
-    from keras_dae.model_file import load_model
-    from keras_dae.pipeline import evaluation_images
+    from keras_dae.networks.keras_file import load_model
 
-    run = models.path(name)
+    run = pretrained.path(name)
     config, said = load_config(run / "config.json"), read_json(run / "metrics.json")
     dataset = load_dataset(config)
     if dataset.sha256 != said["dataset_sha256"]:
@@ -45,4 +45,4 @@ def verify(name):
 
 
 if __name__ == "__main__":
-    sys.exit(errors.run(lambda: [verify(name) for name in models.NAMES] and None))
+    sys.exit(run_command(lambda: [verify(name) for name in pretrained.NAMES] and None))

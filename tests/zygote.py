@@ -16,8 +16,8 @@ import threading
 from pathlib import Path
 
 MODULES = (
-    "keras_dae.fit",
-    "keras_dae.report",
+    "keras_dae.train.fit",
+    "keras_dae.train.results",
     "export.run",
     "export.to_onnx",
     "export.to_saved_model",
@@ -47,6 +47,12 @@ def main():
         print(json.dumps({"status": status, "output": output}), flush=True)
 
 
+def main_of(module):
+    """Return the `main` of a module, or of a package's `__main__`, as `python -m` finds it."""
+    found = importlib.import_module(module)
+    return (importlib.import_module(f"{module}.__main__") if hasattr(found, "__path__") else found).main
+
+
 def run(output, module, arguments, limit):
     """Become the command; does not return."""
     for descriptor in (1, 2):
@@ -55,7 +61,7 @@ def run(output, module, arguments, limit):
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     status = 70
     try:
-        status = importlib.import_module(module).main(arguments)
+        status = main_of(module)(arguments)
     except BaseException:
         sys.excepthook(*sys.exc_info())
         raise

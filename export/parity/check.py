@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_dae.denoise import MULTIPLE, SMALLEST
-from keras_dae.digits import render_digits
-from keras_dae.errors import UserError
+from keras_dae.data.digits import render_digits
+from keras_dae.errors import CheckFailed
+from keras_dae.networks.geometry import AUTOENCODER
 
 BATCHES = (1, 2, 7)
 SIZES = ((28, 28), (20, 20), (64, 48), (37, 50), (17, 17), (5, 3), (1, 1))
@@ -28,10 +28,8 @@ PACKAGES = {  # whose versions the proof holds for, besides Keras's and NumPy's
 INT8_KINDS = ("digits", "zeros")  # 8 bits clip what calibration never saw, such as random and all-white images
 
 
-class ParityError(UserError):
+class ParityError(CheckFailed):
     """An artefact that does not compute what the Keras model does; exit status 1."""
-
-    status = 1
 
 
 def verify(model, artefacts, int8_tolerance=INT8_TOLERANCE):
@@ -41,7 +39,7 @@ def verify(model, artefacts, int8_tolerance=INT8_TOLERANCE):
         model: the Keras model.
         artefacts: `saved_model`, `onnx`, `int8` or `litert` -> path.
         int8_tolerance: root mean square error that 8 bits may make on digits. How much is right depends on what the
-            network was trained on: what it loses on its own images is measured beside this, see `export.run`.
+            network was trained on: what it loses on its own images is measured beside this, see `export.export_run`.
 
     Raises:
         ParityError: an output that differs, has a wrong shape, or holds NaN; says which, where, and by how much.
@@ -137,12 +135,12 @@ def reference(model, noisy):
 
 
 def mirrored(size):
-    """Return the rows of an image of `size` rows that make it a multiple of 4, and at least 20, by reflection.
+    """Return the rows of an image of `size` rows that continue it by reflection to a size that the network takes.
 
     Written apart from `export.graph.mirrored`, which it checks: back and forth is listed here, not computed.
     """
     back_and_forth = [*range(size), *range(size - 2, 0, -1)]
-    padded = max(SMALLEST, -(-size // MULTIPLE) * MULTIPLE)
+    padded = AUTOENCODER.padded_size(size)
     return [back_and_forth[row % len(back_and_forth)] for row in range(padded)]
 
 

@@ -10,10 +10,9 @@ import json
 import sys
 from pathlib import Path
 
-from keras_dae import errors
-from keras_dae.denoise_files import Work, check_targets
-from keras_dae.errors import UserError, first_line
-from keras_dae.files import whole_file
+from keras_dae._util.atomic import atomic_file
+from keras_dae.denoise.files import Work, check_targets
+from keras_dae.errors import UserError, first_line, run_command
 
 SIGNATURE = "denoise_image"
 MAX_MESSAGE = 256 * 2**20  # bytes; gRPC's own limit of 4 MiB is less than a photograph
@@ -113,7 +112,7 @@ def denoise_files(paths, output_dir, denoise):
     for source, target in files:
         try:
             denoised = denoise(source.read_bytes())
-            with whole_file(target) as temporary:
+            with atomic_file(target) as temporary:
                 temporary.write_bytes(denoised)
         except (OSError, UserError) as error:
             failed.append(f"{source}: {first_line(error)}")
@@ -121,9 +120,9 @@ def denoise_files(paths, output_dir, denoise):
         raise RequestFailed(f"{len(failed)} of {len(paths)} images failed: {'; '.join(failed)}")
 
 
-def main(argv=None):
-    """Command line of `denoise_files`; returns the exit status: 1 when an image failed."""
-    parser = argparse.ArgumentParser(prog="python -m export.serving.client", description=__doc__.splitlines()[0])
+def parser(prog="python -m export.serving.client"):
+    """Return the argument parser of the command."""
+    parser = argparse.ArgumentParser(prog=prog, description=__doc__.splitlines()[0])
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="PNG or JPEG file")
     parser.add_argument("--output-dir", required=True)
     parser.add_argument("--model", default="denoiser", help="name that the server knows the model by (denoiser)")
@@ -131,14 +130,19 @@ def main(argv=None):
     way = parser.add_mutually_exclusive_group()
     way.add_argument("--rest", metavar="URL", nargs="?", const="http://127.0.0.1:8501", help="(http://127.0.0.1:8501)")
     way.add_argument("--grpc", metavar="HOST:PORT", nargs="?", const="127.0.0.1:8500", help="(127.0.0.1:8500)")
-    options = parser.parse_args(argv)
+    return parser
+
+
+def main(argv=None, prog="python -m export.serving.client"):
+    """Command line of `denoise_files`; returns the exit status: 1 when an image failed."""
+    options = parser(prog).parse_args(argv)
 
     def denoise(image):
         if options.grpc:
             return denoise_grpc(image, options.grpc, options.model, options.timeout)
         return denoise_rest(image, options.rest or "http://127.0.0.1:8501", options.model, options.timeout)
 
-    return errors.run(denoise_files, options.images, options.output_dir, denoise)
+    return run_command(denoise_files, options.images, options.output_dir, denoise)
 
 
 if __name__ == "__main__":

@@ -6,13 +6,13 @@ import sys
 import tempfile
 from pathlib import Path
 
-from keras_dae import errors
+from keras_dae.errors import run_command
 
 
-def main(argv=None):
-    """Command line of `build_site` and `serve`; returns the exit status."""
+def parser(prog="python -m export web"):
+    """Return the argument parser of the command."""
     parser = argparse.ArgumentParser(
-        prog="python -m export web",
+        prog=prog,
         description="Build a static web page that denoises in the browser, for any web server; or try it at once.",
     )
     parser.add_argument("--output-dir", help="the site's folder, to be made")
@@ -31,10 +31,16 @@ def main(argv=None):
         "--serve", action="store_true", help="serve the site on 127.0.0.1; without --output-dir, a new one"
     )
     parser.add_argument("--port", type=int, default=8000, help="(%(default)s)")
-    options = parser.parse_args(argv)
+    return parser
+
+
+def main(argv=None, prog="python -m export web"):
+    """Command line of `build_site` and `serve`; returns the exit status."""
+    command_parser = parser(prog)
+    options = command_parser.parse_args(argv)
     if not options.output_dir and not options.serve:
-        parser.error("expected --output-dir, --serve or both")
-    return errors.run(_run, options)
+        command_parser.error("expected --output-dir, --serve or both")
+    return run_command(_run, options)
 
 
 def _named(text):

@@ -4,17 +4,17 @@ import gzip
 import json
 import re
 import shutil
-import tempfile
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from export.web.runtime import copy_runtime
-from keras_dae.denoise import load_denoiser
-from keras_dae.digits import render_digits
+from keras_dae._util.atomic import folder_to_replace, locked, staged_folder
+from keras_dae.data.digits import render_digits
+from keras_dae.denoise.denoiser import load_denoiser
 from keras_dae.errors import UserError
-from keras_dae.files import place_of, put_folder_in_place
+from keras_dae.runs.folder import check_replaceable
 
 PAGE = Path(__file__).parent / "static"
 DIGITS = 10  # to a side of the sprite of test digits
@@ -37,39 +37,22 @@ def build_site(output_dir, models=None, node_modules=None, overwrite=False):
         UserError: the folder is there already, or cannot be written; a model is none of ours, or not grey; or
             onnxruntime-web cannot be had.
     """
-    target = place_of(output_dir)
+    target = folder_to_replace(output_dir)
     models = _shipped() if models is None else models
-    try:
-        _check_target(target, overwrite)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as work:
-            site = Path(work, "site")  # with the rights that folders are usually made with
-            site.mkdir()
-            for file in PAGE.iterdir():
-                shutil.copyfile(file, site / file.name)
-            _write_models(site, models)
-            copy_runtime(site / "ort", node_modules)
-            _write_digits(site / "digits.png")
-            put_folder_in_place(site, target)
-    except OSError as error:
-        raise UserError(f"cannot write {target}: {error.strerror or error}") from error
+    check_replaceable(target, "a site", lambda folder: (folder / "models.js").is_file(), overwrite)
+    with locked(target), staged_folder(target) as site:
+        for file in PAGE.iterdir():
+            shutil.copyfile(file, site / file.name)
+        _write_models(site, models)
+        copy_runtime(site / "ort", node_modules)
+        _write_digits(site / "digits.png")
     return target
 
 
 def _shipped():
-    from keras_dae.models import NAMES, path
+    from keras_dae.pretrained import NAMES, path
 
     return [(name, path(name)) for name in NAMES]
-
-
-def _check_target(target, overwrite):
-    """Raise `UserError` when `target` is there and may not be replaced."""
-    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
-        return
-    if not (target / "models.js").is_file():
-        raise UserError(f"expected --output-dir to be a new folder or a site, got {target}, which is something else")
-    if not overwrite:
-        raise UserError(f"{target} is there already; give --overwrite to replace it, or another --output-dir")
 
 
 def _write_models(site, models):

@@ -1,28 +1,16 @@
-"""Files and folders that appear whole or not at all."""
+"""Files and folders that are written atomically: readers see the old one or the new one, never a part."""
 
 import contextlib
-import json
 import os
 import shutil
-import struct
-import tokenize
-import zipfile
-import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 from keras_dae.errors import UserError
 
-# What NumPy, zip and gzip raise on a file that is missing, cut, of another kind, or larger than memory.
-UNREADABLE = (
-    *(OSError, EOFError, KeyError, ValueError, TypeError, OverflowError, SyntaxError),
-    *(MemoryError, NotImplementedError, RuntimeError, struct.error),
-    *(tokenize.TokenError, zipfile.BadZipFile, zlib.error),
-)
-BOMB_BYTES, BOMB_RATIO = 2**28, 200  # images and weights never shrink so much; hostile archives do
-
 
 @contextlib.contextmanager
-def whole_file(path, lasting=True):
+def atomic_file(path: str | os.PathLike, lasting: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside `path`, same ending, to write to; put it in place if the block succeeds.
 
     Unless `lasting` is false, the content is on the disk before the name is, so that a power loss cannot leave an
@@ -64,54 +52,7 @@ def size_of(path):
         return 0
 
 
-def write_json(path, value):
-    """Write `value` as indented JSON, whole or not at all. Raises `UserError` when it cannot be written."""
-    with whole_file(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2, allow_nan=False, ensure_ascii=True) + "\n", encoding="utf-8")
-
-
-def read_json(path):
-    """Return the object in a JSON file. Raises `UserError` when it is missing, cut or not a JSON object."""
-    try:
-        value = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"cannot read {path}: {error}") from None
-    if not isinstance(value, dict):
-        raise UserError(f"expected a JSON object in {path}, got {type(value).__name__}")
-    return value
-
-
-@contextlib.contextmanager
-def expecting(path):
-    """Turn what a block trips over in the content of a JSON file into a `UserError` that names the file."""
-    try:
-        yield
-    except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
-        raise UserError(f"expected {path} as this package writes it, got another content: {error!r}") from None
-
-
-def check_archive(file):
-    """Check a zip archive before anything of it is used: that it is no bomb, then all checksums.
-
-    Args:
-        file: path or binary file.
-
-    Raises:
-        ValueError: a member that would grow out of proportion, or whose content is not what was written.
-        OSError, zipfile.BadZipFile, …: see UNREADABLE.
-    """
-    with zipfile.ZipFile(file) as archive:
-        for member in archive.infolist():
-            if member.file_size > max(BOMB_BYTES, BOMB_RATIO * member.compress_size):
-                raise ValueError(
-                    f"{member.filename} would grow from {member.compress_size:,} to {member.file_size:,} bytes: "
-                    "refused as a decompression bomb"
-                )
-        if damaged := archive.testzip():
-            raise ValueError(f"{damaged} is damaged: its checksum is wrong")
-
-
-def place_of(folder):
+def folder_to_replace(folder: str | os.PathLike) -> Path:
     """Return the Path of a folder that is to be made or replaced as a whole.
 
     Raises:
@@ -125,10 +66,48 @@ def place_of(folder):
     return place if os.path.islink(folder) else Path(folder)
 
 
-def put_folder_in_place(finished, target):
-    """Rename folder `finished` to `target`; a folder already there is kept until the new one stands.
+@contextlib.contextmanager
+def scratch_folder(path: str | os.PathLike) -> Iterator[Path]:
+    """Yield a new, empty folder at `path`, and remove it when the block ends, however it ends.
 
-    Killed in between, it leaves that one as `.<name>.old`, which `remove_old` takes away.
+    What a killed process left there is removed first, so the caller must hold the lock of what it writes (`locked`).
+
+    Raises:
+        UserError: the folder cannot be made, or the block raised an `OSError`.
+    """
+    path = Path(path)
+    try:
+        shutil.rmtree(path, ignore_errors=True)
+        path.mkdir(parents=True)
+        yield path
+    except OSError as error:
+        raise UserError(f"cannot write into {path.parent}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def staged_folder(target: str | os.PathLike) -> Iterator[Path]:
+    """Yield an empty folder to write to; it replaces the folder `target` if the block succeeds.
+
+    The folder lies beside `target`, so that one rename puts it in place. All its files are on the disk before that.
+    The caller must hold the lock of `target`, or of a folder above it.
+
+    Raises:
+        UserError: something cannot be written; `target` is then unchanged.
+    """
+    target = Path(target)
+    with scratch_folder(target.with_name(f".{target.name}.staged")) as folder:
+        yield folder
+        for path in folder.rglob("*"):
+            sync(path)
+        replace_folder(folder, target)
+
+
+def replace_folder(finished: str | os.PathLike, target: str | os.PathLike) -> None:
+    """Rename the folder `finished` to `target`. A folder that is there already is kept until the new one stands.
+
+    A process killed in between leaves the old one as `.<name>.old`, which `remove_old` removes.
     """
     finished, target = Path(finished), Path(target)
     sync(finished)
@@ -143,8 +122,8 @@ def put_folder_in_place(finished, target):
     sync(target.parent)
 
 
-def remove_old(target):
-    """Remove what `put_folder_in_place` replaced by `target`, where that stands but was all that was done."""
+def remove_old(target: str | os.PathLike) -> None:
+    """Remove the folder that `replace_folder` replaced by `target`, where the process was killed before it did so."""
     if Path(target).exists():
         shutil.rmtree(_old(Path(target)), ignore_errors=True)
 

@@ -1,4 +1,11 @@
-"""A map over threads that does not run away from its consumer."""
+"""How many cores there are, and a map over threads that does not run away from its consumer."""
+
+import os
+
+
+def cores():
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def map_ahead(pool, function, items, ahead):

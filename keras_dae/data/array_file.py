@@ -4,22 +4,23 @@ import hashlib
 
 import numpy as np
 
-from keras_dae.dataset import (
+from keras_dae._util.archives import UNREADABLE
+from keras_dae.data.patches import PatchStream, patches_in
+from keras_dae.data.splits import (
+    MAX_HELD_OUT,
     MAX_PATCH,
-    MOST_HELD,
     SPLIT_SEED,
-    TEST_SHARE,
-    DataSet,
-    Pairs,
+    TEST_FRACTION,
+    DatasetSplits,
+    EvaluationImages,
     fitting_patch,
-    held_patches,
+    held_out_patches,
     split,
 )
 from keras_dae.errors import UserError, first_line
-from keras_dae.files import UNREADABLE
-from keras_dae.image_files import to_unit_range
-from keras_dae.npy import load_arrays
-from keras_dae.patches import PatchStream, patches_in
+from keras_dae.images.npy import load_arrays
+from keras_dae.images.unit_range import compact
+from keras_dae.networks.geometry import AUTOENCODER
 
 
 def read_arrays(path, config):
@@ -46,7 +47,7 @@ def _checked(path, images, channels):
     if images.ndim != 4 or images.shape[-1] != channels:
         raise UserError(f"expected images (count, height, width, {channels}) in {path}, got {images.shape}")
     try:
-        return to_unit_range(images)
+        return compact(images)
     except ValueError as error:
         raise UserError(f"{path}: {error}") from None
 
@@ -67,25 +68,32 @@ def array_dataset(config, name, train, test):
     if min(height, width) < size:
         raise UserError(f"expected images of at least {size}×{size} pixels in {name}, got {height}×{width}")
     is_whole = (height, width) == (size, size) or (config.patch_size is None and _whole(height, width))
-    most = len(train) if is_whole else MOST_HELD
+    most = len(train) if is_whole else MAX_HELD_OUT
     if test is None:
-        train_rows, test_rows = split(len(train), TEST_SHARE, SPLIT_SEED, most)
+        train_rows, test_rows = split(len(train), TEST_FRACTION, SPLIT_SEED, most)
         train, test = train[train_rows], train[test_rows]
     elif not is_whole and len(test) > most:
         test = test[np.linspace(0, len(test) - 1, most).astype(int)]
     train, test = train[: config.limit], test[: config.limit]
     train_rows, validation_rows = split(len(train), config.validation_split, config.seed, most)
     if is_whole:
-        return DataSet(name, sha256.hexdigest(), train[train_rows], Pairs(train[validation_rows]), Pairs(test))
+        return DatasetSplits(
+            name,
+            sha256.hexdigest(),
+            train[train_rows],
+            EvaluationImages(train[validation_rows]),
+            EvaluationImages(test),
+        )
 
     count = patches_in(height, width, size, config.patches_per_image)
     stream = PatchStream(lambda row: (train[train_rows[row]],), (count,) * len(train_rows), size)
     held = [
-        held_patches(PatchStream(lambda row, part=part: (part[row],), (count,) * len(part), size))
+        held_out_patches(PatchStream(lambda row, part=part: (part[row],), (count,) * len(part), size))
         for part in (train[validation_rows], test)
     ]
-    return DataSet(name, sha256.hexdigest(), stream, *held)
+    return DatasetSplits(name, sha256.hexdigest(), stream, *held)
 
 
 def _whole(height, width):
-    return height % 4 == width % 4 == 0 and max(height, width) <= MAX_PATCH
+    multiple = AUTOENCODER.multiple
+    return height % multiple == width % multiple == 0 and max(height, width) <= MAX_PATCH

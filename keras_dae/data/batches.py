@@ -7,15 +7,16 @@ exactly the batches that an uninterrupted run would have seen from there on.
 import numpy as np
 import tensorflow as tf
 
+from keras_dae.data.patches import PatchStream
+from keras_dae.images.unit_range import to_unit
 from keras_dae.noise import add_noise
-from keras_dae.patches import PatchStream, unit_float
 
 VALIDATION_BATCH = 256
 EVALUATION_SEED = 20_000  # noise of validation and test images: the same for every model and training seed
 EVALUATION_CHUNK = 500  # images that get their evaluation noise at once
-MOST_STEPS_PER_EXECUTION = 50
+MAX_STEPS_PER_EXECUTION = 50
 ALONE = tf.distribute.InputContext()  # one worker, one device
-MOST_DROPPED = 0.01  # of an epoch's steps, for a better number of steps per execution
+MAX_DROPPED = 0.01  # of an epoch's steps, for a better number of steps per execution
 
 
 def training_batches(train, config, first_epoch=0, context=ALONE):
@@ -78,11 +79,11 @@ def executions(steps):
     An epoch must be a whole number of executions, so where the steps have no divisor of a good size, a few are
     dropped. (Every epoch is shuffled anew, so no image is dropped for good.)
     """
-    for fewer in range(steps, steps - 1 - int(steps * MOST_DROPPED), -1):
-        divisor = max(d for d in range(1, MOST_STEPS_PER_EXECUTION + 1) if fewer % d == 0)
-        if divisor * 4 >= min(MOST_STEPS_PER_EXECUTION, steps):
+    for fewer in range(steps, steps - 1 - int(steps * MAX_DROPPED), -1):
+        divisor = max(d for d in range(1, MAX_STEPS_PER_EXECUTION + 1) if fewer % d == 0)
+        if divisor * 4 >= min(MAX_STEPS_PER_EXECUTION, steps):
             return fewer, divisor
-    return steps, max(d for d in range(1, MOST_STEPS_PER_EXECUTION + 1) if steps % d == 0)
+    return steps, max(d for d in range(1, MAX_STEPS_PER_EXECUTION + 1) if steps % d == 0)
 
 
 def _array_batches(train, config, batch_size, worker, workers):
@@ -155,12 +156,12 @@ def evaluation_images(pairs, config):
     """Return `(noisy, clean)`: float32 arrays `(n, height, width, channels)`, the same noise for every model.
 
     Args:
-        pairs: `keras_dae.dataset.Pairs`; real noisy images are used where they are given.
+        pairs: `keras_dae.data.splits.EvaluationImages`; real noisy images are used where they are given.
         config: `TrainConfig`, for the noise.
     """
-    clean = unit_float(pairs.clean)
+    clean = to_unit(pairs.clean)
     if pairs.noisy is not None:
-        return unit_float(pairs.noisy), clean
+        return to_unit(pairs.noisy), clean
     noisy = [
         add_noise(
             clean[start : start + EVALUATION_CHUNK],

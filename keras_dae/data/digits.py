@@ -19,8 +19,9 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.path import Path
 from matplotlib.textpath import TextPath
 
+from keras_dae._util.archives import UNREADABLE
+from keras_dae._util.atomic import atomic_file
 from keras_dae.errors import UserError
-from keras_dae.files import UNREADABLE, whole_file
 
 VERSION = 1  # of the rendering: part of the cache's name
 COUNTS = (60_000, 10_000)  # training and test images, rendered from seeds 0 and 1
@@ -200,7 +201,7 @@ def cached_digits():
         print(f"the cache {path} is damaged ({error}) and is rendered anew", file=sys.stderr)
     train, test = (render_digits(count, seed)[0] for seed, count in enumerate(COUNTS))
     try:
-        with whole_file(path) as temporary:
+        with atomic_file(path) as temporary:
             np.savez_compressed(temporary, x_train=train, x_test=test)
     except UserError as error:
         print(f"the built-in digits are not cached: {error}", file=sys.stderr)

@@ -9,11 +9,19 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from keras_dae.dataset import MOST_HELD, SPLIT_SEED, TEST_SHARE, DataSet, fitting_patch, held_patches, split
+from keras_dae._util.threads import map_ahead
+from keras_dae.data.patches import PatchStream, patches_in
+from keras_dae.data.splits import (
+    MAX_HELD_OUT,
+    SPLIT_SEED,
+    TEST_FRACTION,
+    DatasetSplits,
+    fitting_patch,
+    held_out_patches,
+    split,
+)
 from keras_dae.errors import UserError, first_line, printable
-from keras_dae.image_files import find_images, read_image
-from keras_dae.patches import PatchStream, patches_in
-from keras_dae.threads import map_ahead
+from keras_dae.images.read import find_images, read_image
 
 
 def matched_pairs(noisy_dir, clean_dir):
@@ -67,20 +75,20 @@ def folder_dataset(config, files, name, skipped):
         return PatchStream(lambda index: _read_files(files[rows[index]], config.channels), counts, size)
 
     # Before any is left out: whatever the patch size and the limit, no image is for training here, for testing there.
-    divided = split(len(files), TEST_SHARE, SPLIT_SEED, MOST_HELD)
+    divided = split(len(files), TEST_FRACTION, SPLIT_SEED, MAX_HELD_OUT)
     rest, test = (rows[large[rows]][: config.limit] for rows in divided)
     if len(rest) < 2 or not len(test):
         raise UserError(
             f"expected images of at least {size}×{size} pixels to train on and to test with in {name}, got {len(rest)} "
             f"and {len(test)}; give a smaller --patch-size"
         )
-    train, validation = split(len(rest), config.validation_split, config.seed, MOST_HELD)
-    return DataSet(
+    train, validation = split(len(rest), config.validation_split, config.seed, MAX_HELD_OUT)
+    return DatasetSplits(
         name,
         sha256,
         stream(rest[train]),
-        held_patches(stream(rest[validation])),
-        held_patches(stream(test)),
+        held_out_patches(stream(rest[validation])),
+        held_out_patches(stream(test)),
         skipped,
     )
 

@@ -4,25 +4,24 @@ import os
 import sys
 from pathlib import Path
 
-from keras_dae.arrays import array_dataset, read_arrays
-from keras_dae.digits import cached_digits
+from keras_dae.config import DATASETS
+from keras_dae.data.array_file import array_dataset, read_arrays
+from keras_dae.data.digits import cached_digits
+from keras_dae.data.image_folder import folder_dataset, matched_pairs
+from keras_dae.data.mnist import NotAvailable, load_mnist
 from keras_dae.errors import UserError
-from keras_dae.folder import folder_dataset, matched_pairs
-from keras_dae.image_files import find_images
-from keras_dae.mnist import NotAvailable, load_mnist
-
-NAMES = ("auto", "mnist", "fashion_mnist", "digits")
+from keras_dae.images.read import find_images
 
 
 def load_dataset(config):
-    """Return the `DataSet` that a `TrainConfig` names.
+    """Return the `DatasetSplits` that a `TrainConfig` names.
 
     Raises:
         UserError: nothing usable is there; says what was looked for and where.
     """
     if config.has_pairs:
         return folder_dataset(config, *matched_pairs(config.noisy_dir, config.clean_dir))
-    if config.dataset in NAMES:
+    if config.dataset in DATASETS:
         if config.channels != 1:
             raise UserError(f"expected --channels 1 for {config.dataset}, which is grey, got {config.channels}")
         name, train, test = _named(config)
@@ -33,7 +32,7 @@ def load_dataset(config):
     if path.suffix in (".npz", ".npy") and os.path.isfile(path):
         return array_dataset(config, path.stem, *read_arrays(path, config))
     raise UserError(
-        f"expected --dataset to be one of {', '.join(NAMES)}, a folder of images, or an .npz or .npy file; "
+        f"expected --dataset to be one of {', '.join(DATASETS)}, a folder of images, or an .npz or .npy file; "
         f"got {config.dataset}, which is none of them"
     )
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_dae._util.archives import UNREADABLE
 from keras_dae.errors import UserError, first_line
-from keras_dae.files import UNREADABLE
-from keras_dae.npy import load_arrays
+from keras_dae.images.npy import load_arrays
 
 BASE_URL = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/"
 CONNECT_SECONDS, READ_SECONDS = 15, 60

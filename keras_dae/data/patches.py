@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keras_dae.threads import map_ahead
+from keras_dae._util.threads import map_ahead
+from keras_dae.images.unit_range import to_unit
 
 READERS = 2  # threads that decode images
 MIXED = 2048  # patches held back, out of which each batch is drawn
@@ -81,12 +82,7 @@ class PatchStream:
 
 def stack(patches):
     """Return patches, each a tuple of images, as a tuple of float32 batches in [0, 1]."""
-    return tuple(np.stack([unit_float(image) for image in images]) for images in zip(*patches))
-
-
-def unit_float(images):
-    """Return uint8 images in 0 … 255, or float32 ones in [0, 1], as float32 in [0, 1]."""
-    return images.astype(np.float32) / 255 if images.dtype == np.uint8 else images
+    return tuple(np.stack([to_unit(image) for image in images]) for images in zip(*patches))
 
 
 def patches_in(height, width, patch_size, most):

@@ -4,8 +4,8 @@ import itertools
 
 import numpy as np
 
-from keras_dae.denoise import TILE, check_image
-from keras_dae.image_io import decode, encode
+from keras_dae.denoise.denoiser import TILE, check_image
+from keras_dae.images.codec import decode, encode
 
 BATCH_FILES, BATCH_BYTES = 256, 2**20  # decoded at once; a larger file goes alone
 
@@ -24,8 +24,8 @@ def denoise_contents(denoiser, contents):
     Consecutive images of one size and type are run together.
 
     Args:
-        denoiser: `keras_dae.denoise.Denoiser`.
-        contents: bytes, each a file as `keras_dae.image_io.decode` takes it; an `Exception` comes out as it is.
+        denoiser: `keras_dae.denoise.denoiser.Denoiser`.
+        contents: bytes, each a file as `keras_dae.images.codec.decode` takes it; an `Exception` comes out as it is.
     """
     batch, batch_key, size = [], None, 0
     for content in contents:

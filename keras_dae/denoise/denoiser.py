@@ -1,22 +1,20 @@
-"""Denoise images with an exported network: `python -m keras_dae.denoise`. onnxruntime alone, no TensorFlow."""
+"""`Denoiser`: an exported network as a function of images. onnxruntime alone, no TensorFlow."""
 
-import argparse
 import hashlib
 import itertools
 import os
-import sys
-import warnings
 
 import numpy as np
 
-from keras_dae import errors
+from keras_dae._util.batches import run_in_batches
+from keras_dae._util.json_files import read_json
 from keras_dae.errors import UserError, first_line
-from keras_dae.files import read_json
-from keras_dae.models import NAMES, find
+from keras_dae.images.unit_range import from_unit, to_unit
+from keras_dae.networks.geometry import AUTOENCODER
+from keras_dae.pretrained import NAMES, find
 
-MULTIPLE, SMALLEST = 4, 20  # pixels: sizes that the network gives back as they are
-HALO = 24  # pixels around a tile; the network sees at most 22 to each side, and tiles lie on multiples of 4
-TILE = 512  # pixels to a side of what is run at once; a multiple of 4
+HALO = AUTOENCODER.halo  # pixels around a tile
+TILE = 512  # pixels to a side of what is run at once; a multiple of the network's
 PIXELS_AT_ONCE = 2**20  # of small images in one batch
 
 
@@ -126,16 +124,13 @@ class Denoiser:
         `(n, height, width, channels)`, in batches, or in tiles where the images are large.
         """
         _, height, width, _ = images.shape
-        denoised = np.empty_like(images)
         if height * width > TILE**2:
+            denoised = np.empty_like(images)
             for index, image in enumerate(images):
                 self._denoise_tiles(image, denoised[index])
             return denoised
-        step = max(1, PIXELS_AT_ONCE // (height * width))
-        for start in range(0, len(images), step):
-            part = slice(start, start + step)
-            denoised[part] = from_unit(self._run(to_unit(images[part])), images.dtype)
-        return denoised
+        size = max(1, PIXELS_AT_ONCE // (height * width))
+        return run_in_batches(lambda part: from_unit(self._run(to_unit(part)), images.dtype), images, size=size)
 
     def _denoise_tiles(self, image, denoised):
         """Denoise one `(height, width, channels)` tile by tile into `denoised`; only a tile at a time is float.
@@ -159,8 +154,8 @@ class Denoiser:
 
 def mirrored(size):
     """Return which of `size` rows stands at each row of an image that its reflection makes large enough."""
-    padded = max(SMALLEST, -(-size // MULTIPLE) * MULTIPLE)
-    return np.pad(np.arange(size), (0, padded - size), "reflect" if size > 1 else "edge")
+    missing = AUTOENCODER.padded_size(size) - size
+    return np.pad(np.arange(size), (0, missing), "reflect" if size > 1 else "edge")
 
 
 def check_image(image):
@@ -176,74 +171,3 @@ def check_image(image):
         low, high = image.min(), image.max()
         if not (low >= 0 and high <= 1):  # also for NaN
             raise UserError(f"expected float pixels in [0, 1], got {low:g} … {high:g}")
-
-
-def to_unit(values):
-    """Return pixels of any supported type as float32 in [0, 1]."""
-    unit = values.astype(np.float32, copy=False)
-    return unit if values.dtype.kind == "f" else unit / np.float32(_white(values.dtype))
-
-
-def from_unit(values, dtype):
-    """Return float pixels in [0, 1] as `dtype`, rounded where that is not float."""
-    white = _white(dtype)
-    return values.astype(dtype, copy=False) if dtype.kind == "f" else np.rint(values * np.float32(white)).astype(dtype)
-
-
-def _white(dtype):
-    return np.iinfo(dtype).max if dtype.kind == "u" else 1
-
-
-def _denoise_on_ray():
-    try:
-        from keras_dae.denoise_ray import denoise_on_ray
-    except ImportError as error:
-        raise UserError(f"--engine ray needs Ray: pip install 'keras_dae[ray]' ({first_line(error)})") from None
-    return denoise_on_ray
-
-
-def main(argv=None):
-    """Command line of `denoise_files`, `denoise_on_ray`, `denoise_pipe`: the exit status, 1 if a file failed."""
-    parser = argparse.ArgumentParser(
-        prog="python -m keras_dae.denoise",
-        description="Denoise image files and folders: PNG, JPEG, TIFF, BMP, .npy and .npz. Each comes out as it went "
-        "in: size, mode, depth, name, orientation. `-` reads one file from standard input, writes to standard output.",
-    )
-    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="file, folder (searched recursively), or -")
-    parser.add_argument("--model", required=True, help=f"run folder, .onnx file, or {' or '.join(NAMES)}")
-    parser.add_argument("--output-dir", help="folder to write into, needed unless INPUT is -")
-    parser.add_argument("--overwrite", action="store_true", help="replace outputs that are there already")
-    parser.add_argument("--processes", type=int, metavar="N", help="that share the work (one a core)")
-    parser.add_argument("--engine", choices=("local", "ray"), default="local", help="ray: a cluster, Parquet, s3://…")
-    parser.add_argument("--address", help="of a running Ray cluster, or auto; else Ray starts on this machine")
-    parser.add_argument("--column", help="of the images in Parquet files, where there are several")
-    options = parser.parse_args(argv)
-    if options.processes is not None and options.processes < 1:
-        parser.error(f"expected --processes of at least 1, got {options.processes}")
-    if "-" in options.inputs and (len(options.inputs) > 1 or options.output_dir):
-        parser.error("expected - alone, without --output-dir")
-    if "-" not in options.inputs and not options.output_dir:
-        parser.error("expected --output-dir")
-    if options.engine == "local" and (options.address or options.column):
-        parser.error("expected --address and --column with --engine ray")
-    if options.engine == "ray" and "-" in options.inputs:
-        parser.error("expected files or folders with --engine ray, got -")
-
-    def command():
-        from keras_dae.denoise_files import denoise_files, denoise_pipe
-
-        warnings.filterwarnings("ignore", module=r"PIL\.")  # of odd files; what cannot be read is named in the end
-        if options.inputs == ["-"]:
-            denoise_pipe(load_denoiser(options.model), sys.stdin.buffer, sys.stdout.buffer)
-        elif options.engine == "ray":
-            denoise_on_ray = _denoise_on_ray()
-            job = (options.inputs, options.model, options.output_dir, options.overwrite, options.processes)
-            denoise_on_ray(*job, options.address, options.column)
-        else:
-            denoise_files(options.inputs, options.model, options.output_dir, options.overwrite, options.processes)
-
-    return errors.run(command)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -10,13 +10,14 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from keras_dae.denoise import load_denoiser
-from keras_dae.denoise_contents import attempt, denoise_contents
+from keras_dae._util.atomic import atomic_file, size_of
+from keras_dae._util.threads import cores
+from keras_dae.denoise.batching import attempt, denoise_contents
+from keras_dae.denoise.denoiser import load_denoiser
+from keras_dae.denoise.process_pool import map_in_processes
 from keras_dae.errors import UserError, first_line, printable
-from keras_dae.files import size_of, whole_file
-from keras_dae.image_files import find_files
-from keras_dae.image_io import SUFFIXES
-from keras_dae.processes import cores, map_in_processes
+from keras_dae.images.codec import SUFFIXES
+from keras_dae.images.read import find_files
 
 PART_FILES, PART_BYTES = 256, 2**20  # what one process takes at a time; larger files go alone
 
@@ -41,8 +42,8 @@ def denoise_files(inputs, model, output_dir, overwrite=False, processes=None):
     what is missing.
 
     Args:
-        inputs: files and folders; folders are searched for all that ends in `keras_dae.image_io.SUFFIXES`.
-        model: run folder or .onnx file, see `keras_dae.denoise.load_denoiser`.
+        inputs: files and folders; folders are searched for all that ends in `keras_dae.images.codec.SUFFIXES`.
+        model: run folder or .onnx file, see `keras_dae.denoise.denoiser.load_denoiser`.
         output_dir: folder to write into.
         overwrite: whether existing outputs are replaced.
         processes: that share the work, each on one core; None for as many as there are cores. A script that calls
@@ -106,7 +107,7 @@ def _read(source):
 
 
 def _write(target, content):
-    with whole_file(target, lasting=False) as temporary, open(temporary, "wb") as file:
+    with atomic_file(target, lasting=False) as temporary, open(temporary, "wb") as file:
         file.write(content)
 
 
@@ -114,7 +115,7 @@ def denoise_part(denoiser, part, read=_read, write=_write, each=map):
     """Denoise a list of `Work`; return `(source, error)` of those that failed.
 
     Args:
-        denoiser: `keras_dae.denoise.Denoiser`.
+        denoiser: `keras_dae.denoise.denoiser.Denoiser`.
         part: list of `Work`.
         read, write: functions `source -> bytes` and `target, bytes -> None`.
         each: `map`, or what does the same in threads.

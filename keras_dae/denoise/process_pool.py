@@ -2,7 +2,6 @@
 
 import contextlib
 import multiprocessing
-import os
 import signal
 import sys
 from collections import deque
@@ -10,11 +9,6 @@ from multiprocessing.connection import wait
 
 # A new interpreter: threads, such as onnxruntime's, do not survive a fork.
 CONTEXT = multiprocessing.get_context("spawn")
-
-
-def cores():
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def map_in_processes(make, arguments, tasks, count):

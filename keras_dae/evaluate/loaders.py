@@ -3,10 +3,10 @@
 import os
 from pathlib import Path
 
+from keras_dae._util.batches import run_in_batches
 from keras_dae.errors import UserError, first_line
 
 BACKENDS = ("keras", "onnx", "int8", "saved_model")
-BATCH = 250
 
 
 def open_backend(run, backend):
@@ -25,19 +25,19 @@ def open_backend(run, backend):
 
 
 def _keras(run, _):
-    from keras_dae.model_file import load_model
+    from keras_dae.networks.keras_file import load_model
 
     model = load_model(run / "model.keras")
 
     def denoise(noisy):
         _check_channels(run, model.input_shape[-1], noisy)
-        return model.predict(noisy, batch_size=BATCH, verbose=0)
+        return run_in_batches(model.predict_on_batch, noisy)
 
     return denoise
 
 
 def _onnx(run, backend):
-    from keras_dae.denoise import load_denoiser
+    from keras_dae.denoise.denoiser import load_denoiser
 
     denoiser = load_denoiser(_there(run, {"onnx": "model.onnx", "int8": "model.int8.onnx"}[backend]))
 
@@ -49,7 +49,6 @@ def _onnx(run, backend):
 
 
 def _saved_model(run, _):
-    import numpy as np
     import tensorflow as tf
 
     versions = [path for path in _there(run, "saved_model").iterdir() if path.name.isdecimal()]
@@ -61,8 +60,7 @@ def _saved_model(run, _):
 
     def denoise(noisy):
         _check_channels(run, signature.structured_input_signature[1]["noisy"].shape[-1], noisy)
-        parts = (noisy[start : start + BATCH] for start in range(0, len(noisy), BATCH))
-        return np.concatenate([signature(noisy=tf.constant(part))["denoised"].numpy() for part in parts])
+        return run_in_batches(lambda part: signature(noisy=tf.constant(part))["denoised"], noisy)
 
     return denoise
 

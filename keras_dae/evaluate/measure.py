@@ -1,21 +1,17 @@
-"""Measure denoisers on noisy test images, beside classical methods: `python -m keras_dae.evaluate RUN …`."""
+"""Measure denoisers on noisy test images, beside classical methods."""
 
-import argparse
 import os
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from keras_dae import errors
-from keras_dae.backends import BACKENDS, open_backend
+from keras_dae._util.json_files import expecting, read_json
 from keras_dae.config import TrainConfig
-from keras_dae.data import NAMES, load_dataset
+from keras_dae.data.load import load_dataset
 from keras_dae.errors import UserError
-from keras_dae.files import expecting, read_json
-from keras_dae.names import NOISES
-from keras_dae.run_folder import load_config
+from keras_dae.evaluate.loaders import open_backend
+from keras_dae.runs.folder import load_config
 
 TUNING_IMAGES = 50  # validation images on which the classical methods get their parameters
 CONFIDENCE = 0.95
@@ -30,7 +26,7 @@ def evaluate(runs, backends=("keras",), noise_factors=None, output_dir=None, **o
 
     Args:
         runs: run folders.
-        backends: names of `keras_dae.backends.BACKENDS`: what of each run is measured.
+        backends: names of `keras_dae.evaluate.loaders.BACKENDS`: what of each run is measured.
         noise_factors: noise levels, one evaluation each; None for what the first run was trained for.
         output_dir: folder for evaluation.json, evaluation.csv, psnr.png and a picture of each run; None for
             `evaluation` in the first run, whose model card then tells of it.
@@ -54,8 +50,8 @@ def evaluate(runs, backends=("keras",), noise_factors=None, output_dir=None, **o
     for run in runs:
         check_unseen(run, config, dataset)
 
-    from keras_dae.evaluation_report import write_evaluation
-    from keras_dae.model_card import write_model_card
+    from keras_dae.evaluate.results import write_evaluation
+    from keras_dae.report.model_card import write_model_card
 
     models = {
         (_name(run, runs), backend): open_backend(run, backend) for run in runs for backend in dict.fromkeys(backends)
@@ -85,12 +81,12 @@ def evaluate(runs, backends=("keras",), noise_factors=None, output_dir=None, **o
 
 def _measure_level(dataset, config, models, about):
     """Return the results of everyone at one noise level, and for each run the images to show, name -> dict."""
-    from keras_dae.baselines import BASELINES, best_parameters
+    from keras_dae.data.batches import evaluation_images
+    from keras_dae.evaluate.baselines import BASELINES, best_parameters
     from keras_dae.metrics import measure
-    from keras_dae.pipeline import evaluation_images
 
     tuning = evaluation_images(dataset.validation.first(TUNING_IMAGES), config)
-    image = dataset.test.image
+    image = dataset.test.image_index
     noisy, clean = evaluation_images(dataset.test, config)
     before = measure(clean, noisy)
     rows, pictures = [_summary("noisy", "noisy", before, before, image)], {}
@@ -203,35 +199,3 @@ def _name(run, runs):
     parts, *others = (Path(path).resolve().parts for path in (run, *runs))
     count = next(n for n in range(1, len(parts) + 1) if all(o[-n:] != parts[-n:] for o in others if o != parts))
     return "/".join(parts[-count:])
-
-
-def main(argv=None):
-    """Command line of `evaluate`: prints a table; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m keras_dae.evaluate", description=__doc__.splitlines()[0])
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="run folder")
-    add = parser.add_argument
-    absent = {"default": argparse.SUPPRESS}
-    add("--backend", dest="backends", nargs="+", choices=BACKENDS, default=["keras"], help="what to measure (keras)")
-    add("--dataset", **absent, help=f"test images: {', '.join(NAMES)}, a folder, .npz or .npy (the first run's own)")
-    add("--data-dir", **absent, help="folder to look for mnist and fashion_mnist in")
-    add("--noise", nargs="+", choices=NOISES, **absent, help="several: one drawn for each image (the first run's)")
-    add("--noise-factor", dest="noise_factors", nargs="+", type=float, metavar="F", help="levels (the first run's)")
-    add("--channels", type=int, choices=(1, 3), **absent, help="for imported weights (1; else the first run's)")
-    add("--limit", type=int, **absent, help="use only so many images")
-    add("--output-dir", help="folder for the results (RUN/evaluation, of the first run)")
-    options = vars(parser.parse_args(argv))
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
-    def command():
-        evaluation = evaluate(**options)
-
-        from keras_dae.evaluation_text import remarks, table
-
-        print(table(evaluation), "", *remarks(evaluation), sep="\n")
-        print(f"\nwritten to {options['output_dir'] or Path(options['runs'][0], 'evaluation')}")
-
-    return errors.run(command)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -2,10 +2,11 @@
 
 import csv
 
+from keras_dae._util.atomic import atomic_file
+from keras_dae._util.json_files import write_json
 from keras_dae.errors import UserError
-from keras_dae.evaluation_text import METRICS, images_name, level_name, noise_name
-from keras_dae.files import whole_file, write_json
-from keras_dae.plots import plot_psnr, plot_ranked
+from keras_dae.report.plots import plot_psnr, plot_ranked
+from keras_dae.report.text import METRICS, images_name, level_name, noise_name
 
 
 def write_evaluation(folder, evaluation, pictures):
@@ -13,7 +14,7 @@ def write_evaluation(folder, evaluation, pictures):
 
     Args:
         folder: path, made if need be.
-        evaluation: see `keras_dae.evaluate.evaluate`.
+        evaluation: see `keras_dae.evaluate.measure.evaluate`.
         pictures: run -> `{"clean", "noisy", "denoised", "config", "name"}`, the images being worst, median and best.
 
     Raises:
@@ -24,7 +25,10 @@ def write_evaluation(folder, evaluation, pictures):
     except OSError as error:
         raise UserError(f"cannot make the folder {folder}: {error.strerror}") from None
     write_json(folder / "evaluation.json", evaluation)
-    with whole_file(folder / "evaluation.csv") as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+    with (
+        atomic_file(folder / "evaluation.csv") as temporary,
+        open(temporary, "w", newline="", encoding="utf-8") as file,
+    ):
         rows = list(_flat(evaluation))
         writer = csv.DictWriter(file, rows[0])
         writer.writeheader()

@@ -9,15 +9,15 @@ import numpy as np
 from PIL import Image, ImageSequence, UnidentifiedImageError
 from PIL.TiffImagePlugin import AppendingTiffWriter
 
-from keras_dae import image_files
-from keras_dae.image_files import FORMATS
-from keras_dae.npy import MAGIC, load_arrays, save_arrays
+from keras_dae.images import read
+from keras_dae.images.npy import MAGIC, load_arrays, save_arrays
+from keras_dae.images.read import FORMATS
 
-SUFFIXES = (*image_files.SUFFIXES, ".npy", ".npz")
+SUFFIXES = (*read.SUFFIXES, ".npy", ".npz")
 KEPT = {"icc_profile": 34675, "dpi": 282}  # of what Pillow reads beside the pixels, with TIFF's tags
 ALPHA = {"P": "RGBA", "RGB": "RGBA", "L": "LA", "1": "LA"}  # for images one of whose colours is transparent
 JPEG_QUALITY = 95
-MOST_PIXELS = 2**31  # in all pages of a file; of a single page Pillow refuses more than 179 million
+MAX_PIXELS = 2**31  # in all pages of a file; of a single page Pillow refuses more than 179 million
 
 
 class Page(NamedTuple):
@@ -59,8 +59,8 @@ def decode(content):
         pages, size = [], 0
         for page in itertools.islice(ImageSequence.Iterator(image), most):
             size += page.width * page.height
-            if size > MOST_PIXELS:
-                raise ValueError(f"expected at most {MOST_PIXELS:,} pixels in all pages, got more")
+            if size > MAX_PIXELS:
+                raise ValueError(f"expected at most {MAX_PIXELS:,} pixels in all pages, got more")
             pages.append(Page(_pixels(page), page.mode, _extras(page)))
         return kind, pages
 

@@ -5,7 +5,7 @@ import zipfile
 
 import numpy as np
 
-from keras_dae.files import check_archive
+from keras_dae._util.archives import check_archive
 
 MAGIC = b"\x93NUMPY"
 
@@ -17,7 +17,7 @@ def load_arrays(file):
         file: binary file that can seek, at its start. What it holds counts, not how it is called.
 
     Raises:
-        ValueError, OSError, …: see `keras_dae.files.UNREADABLE`.
+        ValueError, OSError, …: see `keras_dae._util.archives.UNREADABLE`.
     """
     magic = file.read(len(MAGIC))
     file.seek(0)

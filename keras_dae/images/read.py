@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from keras_dae.errors import UserError
+from keras_dae.images.unit_range import compact
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP")  # that Pillow may read: for others it runs other programs
@@ -61,32 +62,10 @@ def read_image(path, channels):
 def _scale_deep(values, mode):
     """Return 16-bit (also in a 32-bit container) or float values as float32 in [0, 1]."""
     if mode == "F":
-        return to_unit_range(values.astype(np.float32))
+        return compact(values.astype(np.float32))
     if values.min() < 0 or values.max() > 65535:
         raise ValueError(f"expected 16-bit values, got {values.min()} … {values.max()}")
-    return to_unit_range(values.astype(np.uint16))
-
-
-def to_unit_range(values):
-    """Return image values of any supported type as uint8 in 0 … 255 (as they are) or float32 in [0, 1].
-
-    Raises:
-        ValueError: another type, NaN or infinity, or floats outside [0, 1].
-    """
-    if values.dtype == np.uint8:
-        return values
-    if values.dtype == np.bool_:
-        return values.astype(np.uint8) * 255
-    if values.dtype == np.uint16:
-        return values.astype(np.float32) / 65535
-    if values.dtype.kind != "f":
-        raise ValueError(f"expected uint8, uint16, bool or float values, got {values.dtype}")
-    values = values.astype(np.float32)
-    if not np.isfinite(values).all():
-        raise ValueError("expected finite values, got NaN or infinity")
-    if values.size and (values.min() < 0 or values.max() > 1):
-        raise ValueError(f"expected floats in [0, 1], got {values.min():g} … {values.max():g}")
-    return values
+    return compact(values.astype(np.uint16))
 
 
 def _what_is(path):

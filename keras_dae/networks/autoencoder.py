@@ -11,13 +11,9 @@ import math
 import keras
 import numpy as np
 
+from keras_dae.config import INITIALIZATIONS
 from keras_dae.errors import UserError
-from keras_dae.names import INITIALIZATIONS
-
-# (filters, kernel size, stride) of Conv2d 1→16→32→64 and ConvTranspose2d 64→32→16→1.
-ENCODER = ((16, 3, 2), (32, 3, 2), (64, 5, 1))
-MIN_SIZE = 17  # pixels; below, the 5×5 layers' quarter-size input has no room
-DECODER = ((32, 5, 1), (16, 3, 2), (None, 3, 2))  # None: as many channels as the image has
+from keras_dae.networks.geometry import AUTOENCODER
 
 
 def build_autoencoder(image_shape=(None, None, 1), initialization="he", seed=None, mean=0.5):
@@ -38,39 +34,32 @@ def build_autoencoder(image_shape=(None, None, 1), initialization="he", seed=Non
         UserError: when `image_shape` or `initialization` is not one of these.
     """
     height, width, channels = image_shape
-    if channels not in (1, 3) or any(size is not None and size < MIN_SIZE for size in (height, width)):
-        raise UserError(f"expected image_shape (height, width, 1 or 3), sizes None or ≥ {MIN_SIZE}, got {image_shape}")
+    if channels not in (1, 3) or any(size is not None and size < AUTOENCODER.min_size for size in (height, width)):
+        raise UserError(
+            f"expected image_shape (height, width, 1 or 3), sizes None or ≥ {AUTOENCODER.min_size}, got {image_shape}"
+        )
     initial = initializers(initialization, seed)
     logit = math.log(mean / (1 - mean))
 
     noisy = keras.Input((height, width, channels), name="noisy")
     x = keras.ops.flip(noisy, axis=(1, 2))
     inputs = channels
-    for index, (filters, kernel, stride) in enumerate(ENCODER, start=1):
-        x = keras.layers.Conv2D(
+    for layer in AUTOENCODER.layers:
+        filters, kernel, stride = layer.filters or channels, layer.kernel, layer.stride
+        is_conv, is_last = layer.kind == "conv", layer is AUTOENCODER.layers[-1]
+        make = keras.layers.Conv2D if is_conv else keras.layers.Conv2DTranspose
+        x = make(
             filters,
             kernel,
             stride,
-            padding="same" if stride > 1 else "valid",
-            activation="relu",
-            name=f"encoder_conv{index}",
-            **initial(fan_in=inputs * kernel**2, torch_fan_in=inputs * kernel**2, bias=0),
-        )(x)
-        inputs = filters
-    for index, (filters, kernel, stride) in enumerate(DECODER, start=1):
-        filters = filters or channels
-        x = keras.layers.Conv2DTranspose(
-            filters,
-            kernel,
-            stride,
-            padding="same" if stride > 1 else "valid",
-            activation="relu" if index < len(DECODER) else "sigmoid",
-            name=f"decoder_conv_transpose{index}",
-            # What reaches one output pixel; PyTorch counts the output channels instead.
+            padding="same" if layer.padding else "valid",
+            activation="sigmoid" if is_last else "relu",
+            name=layer.name,
             **initial(
-                fan_in=inputs * (kernel / stride) ** 2,
-                torch_fan_in=filters * kernel**2,
-                bias=logit if index == len(DECODER) else 0,
+                # What reaches one output pixel. Of a transposed layer, PyTorch counts the output channels instead.
+                fan_in=inputs * (kernel**2 if is_conv else (kernel / stride) ** 2),
+                torch_fan_in=(inputs if is_conv else filters) * kernel**2,
+                bias=logit if is_last else 0,
             ),
         )(x)
         inputs = filters
@@ -90,7 +79,7 @@ def initializers(initialization, seed):
     """
     if initialization not in INITIALIZATIONS:
         raise UserError(f"expected initialization to be one of {INITIALIZATIONS}, got {initialization!r}")
-    seeds = (int(word) for word in np.random.SeedSequence(seed).generate_state(2 * len(ENCODER + DECODER)))
+    seeds = (int(word) for word in np.random.SeedSequence(seed).generate_state(2 * len(AUTOENCODER.layers)))
 
     def initial(fan_in, torch_fan_in, bias):
         if initialization == "he":

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import keras
 
+from keras_dae._util.archives import UNREADABLE, check_archive
+from keras_dae._util.atomic import atomic_file
 from keras_dae.errors import UserError, first_line
-from keras_dae.files import UNREADABLE, check_archive, whole_file
 
 MEMBERS = {"config.json", "metadata.json", "model.weights.h5"}
 # What our networks are made of. A file that names anything else is refused before Keras builds it.
@@ -20,7 +21,7 @@ def save_model(model, path):
     """Save the network and its weights alone, without optimizer or metrics, so that any Keras loads it."""
     plain = keras.Model.from_config(model.get_config())
     plain.set_weights(model.get_weights())
-    with whole_file(path) as temporary:
+    with atomic_file(path) as temporary:
         plain.save(temporary)
 
 

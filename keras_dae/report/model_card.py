@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
+from keras_dae._util.atomic import atomic_file
+from keras_dae._util.json_files import expecting, read_json
 from keras_dae.errors import printable
-from keras_dae.evaluation_text import images_name, level_name, noise_name, remarks
-from keras_dae.files import expecting, read_json, whole_file
+from keras_dae.report.text import images_name, level_name, noise_name, remarks
 
 WHAT = """\
 # {title}
@@ -110,7 +111,7 @@ def write_model_card(run):
     if not (run / "metrics.json").is_file():
         return
     text = card_text(run)
-    with whole_file(run / "README.md") as temporary:
+    with atomic_file(run / "README.md") as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 

@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from keras_dae.files import whole_file
+from keras_dae._util.atomic import atomic_file
 
 INK, MUTED, FAINT = "#1f2933", "#7b8794", "#e4e7eb"
 COLOURS = ("#2563eb", "#ea580c", "#059669", "#9333ea", "#db2777", "#0891b2")
@@ -83,8 +83,8 @@ def plot_loss(path, history, title):
 def plot_psnr(path, evaluation, title):
     """Write mean PSNR against the noise level, a line a contender; as bars where there is one level.
 
-    `evaluation` is what `keras_dae.evaluate.evaluate` returns. Models are drawn in colour, with rings where they were
-    trained for the level; classical methods and the noisy images in grey.
+    `evaluation` is what `keras_dae.evaluate.measure.evaluate` returns. Models are drawn in colour, with rings where
+    they were trained for the level; classical methods and the noisy images in grey.
     """
     levels = evaluation["levels"]
     rows = list(zip(*(level["results"] for level in levels)))  # one contender each
@@ -130,5 +130,5 @@ def _finish(axis, xlabel, ylabel, title, grid="both"):
 
 
 def _save(figure, path):
-    with whole_file(path) as temporary:
+    with atomic_file(path) as temporary:
         figure.savefig(temporary)

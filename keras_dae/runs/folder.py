@@ -5,11 +5,12 @@ import shutil
 import sys
 from importlib.metadata import PackageNotFoundError, version
 
-from keras_dae import __version__, errors
+from keras_dae import __version__
+from keras_dae._util.json_files import expecting, read_json, write_json
 from keras_dae.config import TrainConfig
-from keras_dae.errors import UserError
-from keras_dae.files import expecting, read_json, write_json
+from keras_dae.errors import UserError, printable
 
+CONFIG = "config.json"
 FORMAT = 1  # of config.json and the run folder
 
 
@@ -20,17 +21,37 @@ def default_name(config, dataset):
     return f"{dataset.name}-{'+'.join(config.noise)}-{'-'.join(f'{factor:g}' for factor in config.noise_factor)}"
 
 
-def check_target(run, overwrite):
-    """Raise `UserError` when `run` is there and may not be replaced."""
+def check_replaceable(folder, kind, is_kind, overwrite):
+    """Raise `UserError` unless `folder` may be made, or replaced if it is there.
+
+    A folder may be made where nothing is there, or an empty folder. It may be replaced if it is of the same kind and
+    `overwrite` is set.
+
+    Args:
+        folder: Path of the folder that is to be written as a whole.
+        kind: what it will hold, in words, such as "a finished run".
+        is_kind: function from the path of a folder to whether it holds that already.
+        overwrite: whether the user allowed to replace it.
+
+    Raises:
+        UserError: the folder holds something else, or it holds this and `overwrite` is not set, or it cannot be read.
+    """
     try:
-        if not run.exists() or (run.is_dir() and not any(run.iterdir())):
+        if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
             return
+        if not is_kind(folder):
+            raise UserError(
+                f"expected --output-dir to be a new folder or {kind}, got {folder}, which is something else"
+            )
     except OSError as error:
-        raise UserError(f"cannot write {run}: {error.strerror}") from None
-    if not (run / "config.json").is_file():
-        raise UserError(f"expected --output-dir to be a new folder or a run, got {run}, which is something else")
+        raise UserError(f"cannot write {folder}: {error.strerror}") from None
     if not overwrite:
-        raise UserError(f"{run} holds a finished run; give --overwrite to replace it, or another --output-dir")
+        raise UserError(f"{folder} holds {kind}; give --overwrite to replace it, or another --output-dir")
+
+
+def check_run_replaceable(run, overwrite):
+    """Raise `UserError` when `run` is there and may not be replaced by another run."""
+    check_replaceable(run, "a finished run", lambda folder: (folder / CONFIG).is_file(), overwrite)
 
 
 def lacks_last_step(run, config):
@@ -109,7 +130,7 @@ def describe(config, dataset):
             "validation_images": dataset.validation.count()["images"],
             "test_images": dataset.test.count()["images"],
             "image_shape": list(dataset.test.clean.shape[1:]),
-            "skipped": [errors.printable(reason) for reason in dataset.skipped],
+            "skipped": [printable(reason) for reason in dataset.skipped],
         },
         "versions": versions,
     }

@@ -7,7 +7,7 @@ import numpy as np
 
 from keras_dae.errors import UserError
 
-LEAST_VARIATION = 0.05  # of the denoised images, as a share of the clean images' own
+MIN_VARIATION = 0.05  # of the denoised images, as a share of the clean images' own
 STEPS_BEFORE_JUDGING = 300  # earlier, a network that will learn may still give a constant
 ADVICE = "try a lower --learning-rate, more --warmup-steps, another --seed, or --initialization he"
 
@@ -59,7 +59,7 @@ def check_useful(model, noisy, clean):
     if not np.isfinite(denoised).all():
         raise UserError(f"training diverged: the denoised images hold NaN or infinity; {ADVICE}")
     expected, got = clean.std(axis=0).mean(), denoised.std(axis=0).mean()
-    if got < LEAST_VARIATION * expected and model.optimizer.iterations.numpy() >= STEPS_BEFORE_JUDGING:
+    if got < MIN_VARIATION * expected and model.optimizer.iterations.numpy() >= STEPS_BEFORE_JUDGING:
         raise UserError(
             f"training collapsed: every image comes out the same (standard deviation across images {got:.2g}, "
             f"of the clean ones {expected:.2g}); {ADVICE}"

@@ -10,8 +10,9 @@ import keras
 import numpy as np
 from safetensors.numpy import load_file, save
 
+from keras_dae._util.atomic import atomic_file, staged_folder
+from keras_dae._util.json_files import read_json, write_json
 from keras_dae.errors import UserError
-from keras_dae.files import put_folder_in_place, read_json, sync, whole_file, write_json
 
 SUMS = "sha256.json"  # of the other files of a checkpoint, by name
 KEPT = 2  # checkpoints: should the newest be damaged, the training goes on from the one before
@@ -62,28 +63,21 @@ class Checkpoint(keras.callbacks.Callback):
         if self.folder is None:
             return
         before = self._all()
-        coming, target = self.folder / "coming", self.folder / f"epoch-{epoch + 1:04d}"
-        try:
-            shutil.rmtree(coming, ignore_errors=True)
-            coming.mkdir(parents=True)
-            save_variables(coming / "state.safetensors", [*self.model.variables, *self.model.optimizer.variables])
+        with staged_folder(self.folder / f"epoch-{epoch + 1:04d}") as folder:
+            save_variables(folder / "state.safetensors", [*self.model.variables, *self.model.optimizer.variables])
             if self.keep_best:
-                self._save_best(coming, before[-1] if before else None)
-            write_history(coming / "history.csv", self.history)
-            write_json(coming / SUMS, checksums(coming))
-            put_folder_in_place(coming, target)
-            for old in before[: len(before) + 1 - KEPT]:
-                shutil.rmtree(old)
-        except OSError as error:
-            raise UserError(f"cannot write the checkpoint {target}: {error.strerror or error}") from error
+                self._save_best(folder, before[-1] if before else None)
+            write_history(folder / "history.csv", self.history)
+            write_json(folder / SUMS, checksums(folder))
+        for old in [*before, folder][:-KEPT]:
+            shutil.rmtree(old, ignore_errors=True)
 
-    def _save_best(self, coming, newest):
+    def _save_best(self, folder, newest):
         losses = [row["val_loss"] for row in self.history]
         if newest and losses[-1] >= min(losses[:-1]):
-            shutil.copy(newest / "best.safetensors", coming)
-            sync(coming / "best.safetensors")
+            shutil.copy(newest / "best.safetensors", folder)
         else:
-            save_variables(coming / "best.safetensors", self.model.variables)
+            save_variables(folder / "best.safetensors", self.model.variables)
 
     def _all(self):
         """Return the checkpoints, oldest first."""
@@ -95,7 +89,7 @@ def save_variables(path, variables):
     """Write Keras variables as safetensors, whole or not at all. (HDF5 crashes Python when the disk is full.)"""
     # By number: Keras counts names up, so that another model in the same process has others.
     content = save({f"{number:03}": np.asarray(variable) for number, variable in enumerate(variables)})
-    with whole_file(path) as temporary:
+    with atomic_file(path) as temporary:
         temporary.write_bytes(content)
 
 
@@ -145,7 +139,7 @@ class EarlyStopping(keras.callbacks.Callback):
 
 def write_history(path, rows):
     """Write history rows as CSV, floats so that they read back exactly; whole or not at all."""
-    with whole_file(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+    with atomic_file(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         writer.writerows(rows)

@@ -9,16 +9,17 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework import ops as tensorflow_ops
 
-from keras_dae import workers
-from keras_dae.callbacks import StopIfUseless, Throughput, check_useful
-from keras_dae.checkpoint import Checkpoint, EarlyStopping
 from keras_dae.config import PLACES
+from keras_dae.data.batches import epoch_plan, evaluation_images, training_batches, validation_batches, validation_steps
 from keras_dae.errors import UserError
 from keras_dae.metrics import psnr
-from keras_dae.model import build_autoencoder
-from keras_dae.parallel import Distributed, InParts, keep_iterator, parts_of, use_cores_apart
-from keras_dae.pipeline import epoch_plan, evaluation_images, training_batches, validation_batches, validation_steps
-from keras_dae.run_folder import describe
+from keras_dae.networks.autoencoder import build_autoencoder
+from keras_dae.runs.folder import describe
+from keras_dae.train import workers
+from keras_dae.train.callbacks import StopIfUseless, Throughput, check_useful
+from keras_dae.train.checkpoint import Checkpoint, EarlyStopping
+from keras_dae.train.distributed import Distributed, keep_iterator
+from keras_dae.train.split_batch import InParts, parts_of, use_cores_apart
 
 WATCHED = 100  # validation images on which a collapse is looked for
 
@@ -27,11 +28,11 @@ WATCHED = 100  # validation images on which a collapse is looked for
 def fit(config, dataset, checkpoint_dir, tensorboard=None):
     """Train on `dataset`, going on from a checkpoint if there is one; return `(model, history)`.
 
-    `history` is a list of dicts with `keras_dae.checkpoint.COLUMNS` as keys, one an epoch.
+    `history` is a list of dicts with `keras_dae.train.checkpoint.COLUMNS` as keys, one an epoch.
 
     Args:
         config: `TrainConfig`.
-        dataset: `keras_dae.dataset.DataSet`.
+        dataset: `keras_dae.data.splits.DatasetSplits`.
         checkpoint_dir: folder of the checkpoints; None on a worker that is not the chief, for which the model
             returned is None too.
         tensorboard: folder for TensorBoard's event files, or None.
@@ -125,7 +126,7 @@ def compiled_model(config, mean, steps, steps_per_execution, strategy=None):
     """Return the untrained network, `InParts`, with loss and optimizer of `config`, for epochs of `steps` steps.
 
     `mean` is the clean images'; the network starts there, but not from a mean of 0 or 1, where it could not learn.
-    `strategy` is that of `keras_dae.workers`; None for one device.
+    `strategy` is that of `keras_dae.train.workers`; None for one device.
     """
     strategy = strategy or tf.distribute.get_strategy()
     replicas = strategy.num_replicas_in_sync

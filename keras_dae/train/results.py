@@ -2,18 +2,18 @@
 
 import numpy as np
 
-from keras_dae.baselines import median
-from keras_dae.checkpoint import write_history
-from keras_dae.evaluation_text import images_name, level_name, noise_name
-from keras_dae.files import write_json
+from keras_dae._util.batches import run_in_batches
+from keras_dae._util.json_files import write_json
+from keras_dae.data.batches import evaluation_images
+from keras_dae.evaluate.baselines import median
 from keras_dae.metrics import mean_metrics
-from keras_dae.model_card import write_model_card
-from keras_dae.model_file import save_model
-from keras_dae.pipeline import evaluation_images
-from keras_dae.plots import plot_loss, plot_samples
+from keras_dae.networks.keras_file import save_model
+from keras_dae.report.model_card import write_model_card
+from keras_dae.report.plots import plot_loss, plot_samples
+from keras_dae.report.text import images_name, level_name, noise_name
+from keras_dae.train.checkpoint import write_history
 
 PICTURED = 10  # test images in samples.png
-BATCH = 256
 
 
 def report(run, config, dataset, model, history):
@@ -22,9 +22,9 @@ def report(run, config, dataset, model, history):
     Args:
         run: path of the run folder.
         config: `TrainConfig`.
-        dataset: `keras_dae.dataset.DataSet`.
+        dataset: `keras_dae.data.splits.DatasetSplits`.
         model: the trained `keras.Model`.
-        history: list of rows, see `keras_dae.checkpoint`.
+        history: list of rows, see `keras_dae.train.checkpoint`.
 
     Raises:
         UserError: a file cannot be written.
@@ -33,7 +33,7 @@ def report(run, config, dataset, model, history):
     write_history(run / "history.csv", history)
 
     noisy, clean = evaluation_images(dataset.test, config)
-    denoised = denoise(model, noisy)
+    denoised = run_in_batches(model.predict_on_batch, noisy)
     metrics = {
         "dataset": dataset.name,
         "dataset_sha256": dataset.sha256,
@@ -41,9 +41,9 @@ def report(run, config, dataset, model, history):
         "noise": ["real pairs"] if config.has_pairs else list(config.noise),
         "noise_factor": None if config.has_pairs else list(config.noise_factor),
         "clip": config.clip,
-        "test": mean_metrics(clean, denoised, dataset.test.image),
-        "noisy": mean_metrics(clean, noisy, dataset.test.image),
-        "median": mean_metrics(clean, median(noisy), dataset.test.image),
+        "test": mean_metrics(clean, denoised, dataset.test.image_index),
+        "noisy": mean_metrics(clean, noisy, dataset.test.image_index),
+        "median": mean_metrics(clean, median(noisy), dataset.test.image_index),
         "parameters": model.count_params(),
         "epochs": len(history),
         "training_seconds": round(sum(row["seconds"] for row in history), 1),
@@ -66,8 +66,3 @@ def report(run, config, dataset, model, history):
         f"{images_name(metrics)}: MSE {metrics['noisy']['mse']:.4f} noisy, {metrics['test']['mse']:.4f} denoised; "
         f"PSNR {metrics['noisy']['psnr']:.2f} dB noisy, {metrics['test']['psnr']:.2f} dB denoised"
     )
-
-
-def denoise(model, noisy):
-    """Return a Keras model's output for images `(n, height, width, channels)`, height and width multiples of 4."""
-    return model.predict(noisy, batch_size=BATCH, verbose=0)

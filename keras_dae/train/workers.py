@@ -73,7 +73,7 @@ def join():
     """
     import tensorflow as tf
 
-    from keras_dae.parallel import use_cores_apart
+    from keras_dae.train.split_batch import use_cores_apart
 
     use_cores_apart()
     worker, count = place()

@@ -3,22 +3,18 @@
 Replicas behind Ray Serve, that speak TensorFlow Serving's REST and gRPC.
 """
 
-import argparse
 import contextlib
 import importlib.util
 import os
 import secrets
-import signal
 import socket
-import sys
 import tempfile
 from pathlib import Path
 
-from export.serving.servable import MAX_BYTES, Servable
-from keras_dae import errors
+from export.serving.ray.servable import MAX_BYTES, Servable
+from keras_dae._util.threads import cores
 from keras_dae.errors import UserError
-from keras_dae.models import find
-from keras_dae.processes import cores
+from keras_dae.pretrained import find
 
 SERVICES = [
     "tensorflow_serving.apis.prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server",
@@ -78,7 +74,7 @@ def serving(run, name="denoiser", host="127.0.0.1", port=8501, grpc_port=8500, r
     Servable(run, name)  # so that what is wrong with it is said at once
     with contextlib.ExitStack() as stack:
         stack.enter_context(_ray_here(host, port, grpc_port, most) if address is None else _ray_there(address, least))
-        from export.serving.replica import deploy
+        from export.serving.ray.replica import deploy
 
         grpc = {"port": grpc_port, "grpc_servicer_functions": SERVICES if grpc_port else []}
         stack.enter_context(deploy(str(run), name, (least, most), {"host": host, "port": port}, grpc))
@@ -99,7 +95,7 @@ def _ray_here(host, port, grpc_port, cpus):
             _check_free(host, grpc_port)
         for variable in ("RAY_SERVE_HAPROXY_STATS_PORT", "RAY_SERVE_HAPROXY_METRICS_PORT"):
             _check_free("", int(os.environ[variable]), f"set {variable}")
-        from keras_dae.ray_cluster import ALONE, connected
+        from keras_dae.denoise.ray.cluster import ALONE, connected
 
         with connected("local", logging_level="ERROR", num_cpus=max(cpus, cores()), **ALONE):
             yield
@@ -108,7 +104,7 @@ def _ray_here(host, port, grpc_port, cpus):
 @contextlib.contextmanager
 def _ray_there(address, cpus):
     """Be connected to a Ray cluster while the block lasts."""
-    from keras_dae.ray_cluster import connected
+    from keras_dae.denoise.ray.cluster import connected
 
     with connected(address, logging_level="ERROR"):
         import ray
@@ -129,31 +125,3 @@ def _check_free(host, port, remedy="give another port"):
             probe.bind(place)
     except (OSError, OverflowError) as error:
         raise UserError(f"cannot listen on {host or '*'}:{port}: {error}; {remedy}") from None
-
-
-def main(argv=None):
-    """Command line of `serving`, until Ctrl-C; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m export.serving.ray_app",
-        description="Serve a run on a Ray cluster, by TensorFlow Serving's REST and gRPC, until Ctrl-C.",
-    )
-    parser.add_argument("run", help="run folder with model.onnx, or the name of a shipped model")
-    parser.add_argument("--name", default="denoiser", help="that requests know the model by (%(default)s)")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
-    parser.add_argument("--port", type=int, default=8501, help="for REST (%(default)s)")
-    parser.add_argument("--grpc-port", type=int, default=8500, help="(%(default)s); 0 for no gRPC")
-    parser.add_argument("--replicas", type=int, nargs=2, metavar=("MIN", "MAX"), help="(1 and one a core)")
-    parser.add_argument("--address", help="of a Ray cluster that runs already (one of its own)")
-    return errors.run(_serve, **vars(parser.parse_args(argv)))
-
-
-def _serve(name, host, port, **options):
-    with serving(name=name, host=host, port=port, **options):
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # Ray has its own
-        print(f"http://{host}:{port}/v1/models/{name} (Ctrl-C ends it)", flush=True)
-        while True:
-            signal.pause()
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,6 +1,6 @@
 """What TensorFlow Serving tells about a model: its status and its signatures, as REST has them and as gRPC has them."""
 
-from export.serving.servable import SIGNATURES
+from export.serving.ray.servable import SIGNATURES
 
 
 def status(servable):

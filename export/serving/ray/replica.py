@@ -12,15 +12,15 @@ from ray import serve
 from ray.serve.context import _get_global_client as get_client  # for want of a public way to ask what runs
 from starlette.responses import Response
 
-from export.serving import description, rest
-from export.serving.servable import MAX_BYTES, Refused, Servable
+from export.serving.ray import description, rest
+from export.serving.ray.servable import MAX_BYTES, Refused, Servable
+from keras_dae.denoise.ray.cluster import reason
 from keras_dae.errors import UserError
-from keras_dae.ray_cluster import reason
 
 LOOPBACK = ("ipv4:127.", "ipv6:%5B::1%5D:", "unix:")
 TIMEOUT = 60.0  # seconds that a request may take, waiting included
-MOST_AT_ONCE = 64  # requests in a batch
-MOST_WAITING = 1000  # requests beside, for each replica; more are told that it is unavailable
+MAX_AT_ONCE = 64  # requests in a batch
+MAX_WAITING = 1000  # requests beside, for each replica; more are told that it is unavailable
 BUSY = 8  # requests in a replica that call for another one
 LARGE = 2**18  # bytes or pixels; some 50 ms
 QUIET = {"log_level": "ERROR", "enable_access_log": False}
@@ -44,8 +44,8 @@ def _grpc_method(answer):
 
 
 @serve.deployment(
-    max_ongoing_requests=MOST_AT_ONCE,
-    max_queued_requests=MOST_WAITING,
+    max_ongoing_requests=MAX_AT_ONCE,
+    max_queued_requests=MAX_WAITING,
     ray_actor_options={"num_cpus": 1},
     logging_config=QUIET,
 )
@@ -63,11 +63,11 @@ class Replica:
         self.servable = Servable(run, name)
         self.is_open = is_open
         if has_grpc:
-            from export.serving import rpc  # and TensorFlow
+            from export.serving.ray import rpc
 
             self.rpc = rpc
 
-    @serve.batch(max_batch_size=MOST_AT_ONCE, batch_wait_timeout_s=0)
+    @serve.batch(max_batch_size=MAX_AT_ONCE, batch_wait_timeout_s=0)
     async def denoise(self, requests):
         """Denoise the images of all requests that are waiting as one batch."""
         images = [image for images in requests for image in images]

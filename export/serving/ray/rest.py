@@ -10,7 +10,7 @@ import re
 
 import numpy as np
 
-from export.serving.servable import SIGNATURES, Refused
+from export.serving.ray.servable import SIGNATURES, Refused
 
 # TensorFlow Serving answers 429 where something is exhausted; of a request that is too large, HTTP has its own code.
 STATUS = {"INVALID_ARGUMENT": 400, "NOT_FOUND": 404, "RESOURCE_EXHAUSTED": 413}

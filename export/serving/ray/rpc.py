@@ -8,8 +8,8 @@ import tensorflow as tf
 from google.protobuf import json_format
 from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2, model_pb2, predict_pb2
 
-from export.serving import description
-from export.serving.servable import MAX_BYTES, MAX_PIXELS, SIGNATURES, Refused
+from export.serving.ray import description
+from export.serving.ray.servable import MAX_BYTES, MAX_PIXELS, SIGNATURES, Refused
 
 TYPES = {"serving_default": tf.float32, "denoise_image": tf.string}
 

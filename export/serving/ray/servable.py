@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_dae.denoise import load_denoiser
-from keras_dae.files import UNREADABLE
+from keras_dae._util.archives import UNREADABLE
+from keras_dae.denoise.denoiser import load_denoiser
 
 MAX_BYTES = 64 * 2**20  # of a request
 MAX_PIXELS = 2**24  # in all images of a request; some three seconds of one core

@@ -8,8 +8,8 @@ from pathlib import Path
 import ray
 from ray.exceptions import RayError
 
+from keras_dae._util.threads import cores
 from keras_dae.errors import UserError, first_line
-from keras_dae.processes import cores
 
 TIMEOUT = 10  # seconds to reach a cluster
 ALONE = {"_node_ip_address": "127.0.0.1", "include_dashboard": False}  # whoever reaches Ray runs code
@@ -61,7 +61,7 @@ def cluster(address, processes):
         yield
         return
     if address:  # its workers run this very code, whatever they have installed
-        options = {"runtime_env": {"py_modules": [str(Path(__file__).parent)]}}
+        options = {"runtime_env": {"py_modules": [str(Path(__file__).parents[2])]}}
     else:
         options = {**ALONE, "num_cpus": processes or cores()}
     logging.getLogger("ray.data.exceptions").setLevel(logging.CRITICAL)  # what it raises is said in a line

@@ -8,9 +8,9 @@ from pathlib import Path, PurePosixPath
 
 from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem
 
+from keras_dae._util.atomic import atomic_file, size_of
 from keras_dae.errors import UserError, first_line
-from keras_dae.files import size_of, whole_file
-from keras_dae.image_files import find_files
+from keras_dae.images.read import find_files
 
 REQUESTS = 32  # that one process has under way to an object store
 IN_MEMORY = 2**24  # bytes of a file on its way to an object store; a larger one waits on the disk
@@ -64,7 +64,7 @@ def find(filesystem, path, suffixes=""):
 
 
 @contextlib.contextmanager
-def whole_stream(filesystem, path):
+def atomic_stream(filesystem, path):
     """Yield a binary stream; what was written to it is the file at `path` if the block succeeds.
 
     Raises:
@@ -72,7 +72,7 @@ def whole_stream(filesystem, path):
         OSError: when an object cannot be; it is then as it was before.
     """
     if is_local(filesystem):
-        with whole_file(path, lasting=False) as temporary, open(temporary, "wb") as stream:
+        with atomic_file(path, lasting=False) as temporary, open(temporary, "wb") as stream:
             yield stream
         return
     with tempfile.SpooledTemporaryFile(IN_MEMORY) as stream:  # closing a half-written object would show it

@@ -19,13 +19,14 @@ import ray
 import ray.data
 from pyarrow.fs import FileType
 
-from keras_dae import shards, storage
-from keras_dae.denoise import model_file, open_denoiser
-from keras_dae.denoise_files import SomeFailed, Work, check_targets, report, split, without_outputs
+from keras_dae.denoise.denoiser import model_file, open_denoiser
+from keras_dae.denoise.files import SomeFailed, Work, check_targets, report, split, without_outputs
+from keras_dae.denoise.ray import filesystem as storage
+from keras_dae.denoise.ray import parquet as shards
+from keras_dae.denoise.ray.cluster import cluster
+from keras_dae.denoise.ray.worker import Worker, failure
 from keras_dae.errors import UserError, first_line
-from keras_dae.image_io import SUFFIXES
-from keras_dae.ray_cluster import cluster
-from keras_dae.ray_worker import Worker, failure
+from keras_dae.images.codec import SUFFIXES
 
 FORMATS = (*SUFFIXES, shards.SUFFIX)
 PARTS = 8  # for each worker, if there is work enough, so that all end at about the same time
@@ -39,20 +40,20 @@ TABLE = "failed.csv"
 def denoise_on_ray(inputs, model, output_dir, overwrite=False, processes=None, address=None, column=None):
     """Write the denoised versions of image and Parquet files below `output_dir`; return `(denoised, kept)`.
 
-    Like `keras_dae.denoise_files.denoise_files`, and with the same pixels. Parquet files keep their names, schema and
-    rows; see `keras_dae.shards.denoise_shard`. `denoised` is a number of images, `kept` one of files. What failed is
-    also listed in `failed.csv` in `output_dir`; the next call tries it again.
+    Like `keras_dae.denoise.files.denoise_files`, and with the same pixels. Parquet files keep their names, schema and
+    rows; see `keras_dae.denoise.ray.parquet.denoise_shard`. `denoised` is a number of images, `kept` one of files. What
+    failed is also listed in `failed.csv` in `output_dir`; the next call tries it again.
 
     Args:
         inputs: files and folders, by path, or by an address that pyarrow understands, such as s3://bucket/folder; all
             on one filesystem.
-        model: run folder or .onnx file on this machine, see `keras_dae.denoise.load_denoiser`.
+        model: run folder or .onnx file on this machine, see `keras_dae.denoise.denoiser.load_denoiser`.
         output_dir: folder to write into, by path or address.
         overwrite: whether existing outputs are replaced.
         processes: that share the work, each on one core; None for as many as the cluster has cores.
         address: of a running cluster, as `ray.init` takes it; None starts Ray on this machine for as long as it takes.
             Where Ray runs in this process already, that is used.
-        column: of the images in Parquet files, see `keras_dae.shards.image_column`.
+        column: of the images in Parquet files, see `keras_dae.denoise.ray.parquet.image_column`.
 
     Raises:
         UserError: see `denoise_files`; also: no such cluster, one that cannot run this, no such column.
@@ -149,7 +150,7 @@ def run_parts(parts, workers, model, source, target, column, in_flight=2):
         parts: lists of `Work`.
         workers: how many at most, each a core.
         model: the bytes of the .onnx file.
-        source, target, column: see `keras_dae.ray_worker.Worker`.
+        source, target, column: see `keras_dae.denoise.ray.worker.Worker`.
         in_flight: parts that a worker has, or has waiting. With one that kills, those behind it are lost, too.
     """
     done = _map(parts, min(workers, len(parts)), in_flight, (ray.put(model), source, target, column))
@@ -212,7 +213,7 @@ def _write_table(filesystem, path, failed):
         writer.writerows(failed)
     try:
         if failed:
-            with storage.whole_stream(filesystem, path) as file:
+            with storage.atomic_stream(filesystem, path) as file:
                 file.write(text.getvalue().encode())
         elif filesystem.get_file_info(os.fsencode(path)).type == FileType.File:
             filesystem.delete_file(os.fsencode(path))

@@ -3,7 +3,7 @@
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from keras_dae.denoise_contents import denoise_contents
+from keras_dae.denoise.batching import denoise_contents
 from keras_dae.errors import UserError, first_line
 
 SUFFIX = ".parquet"
@@ -55,7 +55,7 @@ def denoise_shard(denoiser, source, target, column=None):
     images of the new file may be null, whatever the schema said.)
 
     Args:
-        denoiser: `keras_dae.denoise.Denoiser`.
+        denoiser: `keras_dae.denoise.denoiser.Denoiser`.
         source: readable file, with random access.
         target: binary stream to write to.
         column: see `image_column`.

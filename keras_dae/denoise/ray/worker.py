@@ -9,12 +9,13 @@ from pathlib import Path
 import pyarrow as pa
 import ray
 
-from keras_dae import shards, storage
-from keras_dae.denoise import open_denoiser
-from keras_dae.denoise_contents import attempt
-from keras_dae.denoise_files import Work, denoise_part
+from keras_dae._util.threads import map_ahead
+from keras_dae.denoise.batching import attempt
+from keras_dae.denoise.denoiser import open_denoiser
+from keras_dae.denoise.files import Work, denoise_part
+from keras_dae.denoise.ray import filesystem as storage
+from keras_dae.denoise.ray import parquet as shards
 from keras_dae.errors import first_line, printable
-from keras_dae.threads import map_ahead
 
 RESULT = pa.schema(
     [
@@ -70,7 +71,7 @@ class Worker:
     def _denoise_shard(self, work):
         with (
             self.source.open_input_file(os.fsencode(work.source)) as source,
-            storage.whole_stream(self.target, work.target) as target,
+            storage.atomic_stream(self.target, work.target) as target,
         ):
             return shards.denoise_shard(self.denoiser, source, target, self.column)
 
@@ -79,5 +80,5 @@ class Worker:
             return file.read()
 
     def _write(self, path, content):
-        with storage.whole_stream(self.target, path) as file:
+        with storage.atomic_stream(self.target, path) as file:
             file.write(content)

@@ -1,0 +1,1 @@
+"""The app for Ray Serve that speaks TensorFlow Serving's REST and gRPC."""

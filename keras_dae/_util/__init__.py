@@ -1,0 +1,1 @@
+"""Small helpers that know nothing of images: atomic files, JSON, archives, threads, lazy names."""

@@ -1,0 +1,42 @@
+"""The console script `keras-dae`, also `python -m keras_dae`: every command of the package as a sub-command."""
+
+import argparse
+import importlib
+import sys
+
+# Sub-command -> the module whose `main` it is, and what it does. A module is imported only when it is run.
+COMMANDS = {
+    "train": ("keras_dae.train.__main__", "train, measure and export a denoiser"),
+    "denoise": ("keras_dae.denoise.__main__", "denoise image files and folders"),
+    "evaluate": ("keras_dae.evaluate.__main__", "measure runs on noisy test images, next to classical methods"),
+    "export": ("export.__main__", "export a run to SavedModel, ONNX, LiteRT, the Hugging Face hub or a web page"),
+    "models": ("keras_dae.models", "list the models that come with the package"),
+    "torch-weights": ("keras_dae.torch_weights", "convert PyTorch weights to a run and back"),
+}
+
+
+def parser(prog="keras-dae"):
+    """Return the argument parser; each sub-command parses its own arguments."""
+    width = max(map(len, COMMANDS)) + 2
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        description="Train an image denoiser in Keras and run it anywhere.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="commands:\n"
+        + "".join(f"  {name:{width}}{about}\n" for name, (_, about) in COMMANDS.items())
+        + f"\n{prog} COMMAND --help lists the options of a command.",
+    )
+    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="one of those below")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="ARGUMENTS", help="of the command")
+    return parser
+
+
+def main(argv=None, prog="keras-dae"):
+    """Run one command; returns its exit status."""
+    options = parser(prog).parse_args(argv)
+    module, _ = COMMANDS[options.command]
+    return importlib.import_module(module).main(options.arguments, f"{prog} {options.command}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

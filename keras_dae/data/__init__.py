@@ -1,0 +1,1 @@
+"""From a config to batches: where images come from, how they are split, and the tf.data pipelines."""

@@ -1,0 +1,1 @@
+"""Denoising on a Ray cluster: `python -m keras_dae.denoise --engine ray`."""

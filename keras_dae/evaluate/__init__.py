@@ -1,0 +1,1 @@
+"""Measuring runs on noisy test images: `python -m keras_dae.evaluate`."""

@@ -1,0 +1,1 @@
+"""Image files: read for training, and read and written for denoising."""

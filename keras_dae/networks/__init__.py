@@ -1,0 +1,1 @@
+"""The networks: their geometry, their layers, and the file that they are kept in."""

@@ -1,0 +1,1 @@
+"""What people read: text, pictures and the model card."""

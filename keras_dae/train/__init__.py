@@ -1,0 +1,1 @@
+"""Training: `python -m keras_dae.train`."""
