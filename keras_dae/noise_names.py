@@ -1,15 +1,25 @@
-"""The names of the noise models and the check of their factors, without importing TensorFlow."""
+"""The names of the noise models, the check of their factors, and noise in words. Does not import TensorFlow."""
 
-REPLACING = ("salt", "pepper", "salt_and_pepper")  # noises whose factor is a probability
+import math
+from collections.abc import Iterable, Sequence
+
+REPLACING = ("salt", "pepper", "salt_and_pepper")  # noise models whose factor is a probability
 NOISES = ("gaussian", "uniform", *REPLACING, "speckle", "poisson")
+REAL_PAIRS = "real pairs"  # stands in the place of a noise model's name where the noisy images are real
 
 
-def check_noise(noise, noise_factor):
-    """Return `(noise, noise_factor)` as tuples: names of NOISES, and one number or a low and a high one.
+def check_noise(
+    noise: str | Iterable[str], noise_factor: float | Sequence[float]
+) -> tuple[tuple[str, ...], tuple[float, ...]]:
+    """Return `(noise, noise_factor)` as tuples: one or more names of NOISES, and one number or a low and a high one.
 
     Raises:
-        ValueError: an unknown name, a factor that is negative, not finite or over 1 where it is a probability, or
-            a range that is not two ascending numbers.
+        ValueError: a name is unknown; a factor is negative, not finite, or over 1 where it is a probability; or a
+            range is not two ascending numbers.
+
+    Example:
+        >>> check_noise("gaussian", 0.5)
+        (('gaussian',), (0.5,))
     """
     noise = (noise,) if isinstance(noise, str) else tuple(noise)
     unknown = [name for name in noise if name not in NOISES]
@@ -19,8 +29,36 @@ def check_noise(noise, noise_factor):
     got = " ".join(map(str, factors))
     if len(factors) not in (1, 2) or sorted(factors) != list(factors):
         raise ValueError(f"expected noise_factor to be one number or LOW HIGH, got {got}")
-    most = 1.0 if set(noise) & set(REPLACING) else float("inf")
-    if not all(0 <= value <= most and value < float("inf") for value in factors):
-        limit = f"in [0, 1] for {', '.join(noise)}" if most == 1 else "finite and not negative"
+    maximum = 1.0 if set(noise) & set(REPLACING) else math.inf
+    if not all(0 <= value <= maximum and value < math.inf for value in factors):
+        limit = f"in [0, 1] for {', '.join(noise)}" if maximum == 1 else "finite and not negative"
         raise ValueError(f"expected noise_factor to be {limit}, got {got}")
     return noise, factors
+
+
+def describe_noise(noise: Sequence[str]) -> str:
+    """Return the kind of noise in words.
+
+    Args:
+        noise: names of NOISES, or `("real pairs",)` where the noisy images are real.
+
+    Example:
+        >>> describe_noise(("gaussian", "speckle"))
+        'gaussian or speckle noise'
+        >>> describe_noise(("real pairs",))
+        'real noise'
+    """
+    return "real noise" if tuple(noise) == (REAL_PAIRS,) else f"{' or '.join(noise)} noise"
+
+
+def describe_level(noise_factor: Sequence[float] | None) -> str:
+    """Return a noise level in words; an empty string for real noise, which has no factor.
+
+    Args:
+        noise_factor: `(factor,)`, `(low, high)`, or None for real noise.
+
+    Example:
+        >>> describe_level((0.5,)), describe_level((0.1, 0.9)), describe_level(None)
+        ('0.5', '0.1 to 0.9', '')
+    """
+    return " to ".join(f"{factor:g}" for factor in noise_factor or ())
