@@ -32,7 +32,7 @@ from keras_dae.denoise.ray import filesystem as storage
 from keras_dae.denoise.ray import parquet as shards
 from keras_dae.denoise.ray.cluster import cluster
 from keras_dae.denoise.ray.job import denoise_on_ray, run_parts
-from keras_dae.images.codec import SUFFIXES, decode, encode
+from keras_dae.images.codec import DENOISABLE_SUFFIXES, decode, encode
 
 DIFFERENT = 10_000  # images; the shards repeat them
 TASKS = 400  # of one image, to see what a task costs
@@ -161,7 +161,7 @@ def listing(folder, images):
     for index, image in enumerate(images):
         (folder / f"{index}.png").write_bytes(image)
     start = time.perf_counter()
-    found = storage.find(LocalFileSystem(), folder, SUFFIXES)
+    found = storage.find(LocalFileSystem(), folder, DENOISABLE_SUFFIXES)
     return {"listed_files_per_second": len(found) / (time.perf_counter() - start)}
 
 

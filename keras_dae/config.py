@@ -18,7 +18,7 @@ INITIALIZATIONS = ("torch", "he")
 SCHEDULES = ("constant", "cosine")
 PATCH_SIZES = f"a multiple of {AUTOENCODER.multiple}, at least {AUTOENCODER.min_padded_size}"  # in words
 # Fields that say where data lies, not what is computed.
-PLACES = ("data_dir",)
+LOCATION_FIELDS = ("data_dir",)
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ class TrainConfig:
     def differences(self, other):
         """Return the names of fields in which what is computed differs."""
         return [f.name for f in dataclasses.fields(self)
-                if f.name not in PLACES and getattr(self, f.name) != getattr(other, f.name)]  # fmt: skip
+                if f.name not in LOCATION_FIELDS and getattr(self, f.name) != getattr(other, f.name)]  # fmt: skip
 
 
 def _is_a(value, kind):

@@ -1,4 +1,7 @@
-"""How far images are from the clean ones: MSE, PSNR and SSIM of each image."""
+"""How close images are to the clean ones: MSE, PSNR and SSIM of each image."""
+
+from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
@@ -6,60 +9,86 @@ import tensorflow as tf
 
 from keras_dae._util.batches import run_in_batches
 
-MIN_MSE = 1e-10  # identical images count as 100 dB, so that a mean stays finite
-CHUNK = 500  # images measured at once
+MIN_MSE = 1e-10  # limits PSNR to 100 dB, so that a mean stays finite when images are identical
+CHUNK_IMAGES = 500  # images measured at once
+
+# Keras has no type for "array or tensor".
 
 
-def mse(clean, image):
-    """Return the mean squared error of each image: `(batch,)`, for float32 `(batch, height, width, channels)`."""
+def mse(clean: Any, image: Any) -> Any:
+    """Return the mean squared error of each image: float32 `(batch,)`.
+
+    Args:
+        clean: float32 array or tensor `(batch, height, width, channels)` in [0, 1].
+        image: the images to compare with the clean ones, in the same form.
+    """
     return keras.ops.mean(keras.ops.square(image - clean), axis=(1, 2, 3))
 
 
-def psnr(clean, image):
-    """Return each image's peak signal-to-noise ratio in dB, 10 log10(1 / MSE): `(batch,)`.
+def psnr(clean: Any, image: Any) -> Any:
+    """Return the peak signal-to-noise ratio of each image in dB, 10 log10(1 / MSE), at most 100: float32 `(batch,)`.
 
-    Images are float32 `(batch, height, width, channels)` in [0, 1], the peak being 1; at most 100 dB.
+    Args:
+        clean: float32 array or tensor `(batch, height, width, channels)` in [0, 1]; the peak is 1.
+        image: the images to compare with the clean ones, in the same form.
     """
     return -10 * keras.ops.log10(keras.ops.maximum(mse(clean, image), MIN_MSE))
 
 
-def ssim(clean, image):
-    """Return each image's structural similarity in [-1, 1]: `(batch,)`.
+def ssim(clean: Any, image: Any) -> Any:
+    """Return the structural similarity of each image, in [-1, 1]: float32 `(batch,)`.
 
-    Images are float32 `(batch, height, width, channels)` in [0, 1], at least 11×11. Wang et al. 2004 ("Image
-    quality assessment: from error visibility to structural similarity"): 11×11 Gaussian window, σ = 1.5.
+    Wang et al. 2004, "Image quality assessment: from error visibility to structural similarity": 11×11 Gaussian
+    window with σ = 1.5.
+
+    Args:
+        clean: float32 array or tensor `(batch, height, width, channels)` in [0, 1], at least 11×11 pixels.
+        image: the images to compare with the clean ones, in the same form.
     """
     return tf.image.ssim(clean, image, max_val=1.0)
 
 
-METRICS = {metric.__name__: metric for metric in (mse, psnr, ssim)}
+METRICS: dict[str, Callable[[Any, Any], Any]] = {"mse": mse, "psnr": psnr, "ssim": ssim}
 
 
-def measure(clean, images):
-    """Return `{"mse", "psnr", "ssim"}`: float64 `(n,)` each, for arrays `(n, height, width, channels)` in [0, 1]."""
-    return {name: _per_image(metric, clean, images) for name, metric in METRICS.items()}
-
-
-def mean_metrics(clean, images, image=None):
-    """Return `{"mse", "psnr", "ssim"}`: means over the images of arrays `(n, height, width, channels)` in [0, 1].
-
-    Where these are patches, `image` says of which images, see `of_images`.
-    """
-    return {name: float(np.mean(of_images(values, image))) for name, values in measure(clean, images).items()}
-
-
-def of_images(values, image):
-    """Return the means over each image's patches: `(images,)`, of values `(n,)` of patches.
+def per_image_metrics(clean: np.ndarray, images: np.ndarray) -> dict[str, np.ndarray]:
+    """Return each metric of METRICS for each image: name -> float64 `(n,)`.
 
     Args:
-        values: float `(n,)`.
-        image: int `(n,)`, the number of the image that each patch is from; None where they are whole images.
+        clean: float32 `(n, height, width, channels)` in [0, 1].
+        images: the images to compare with the clean ones, in the same form.
     """
-    if image is None:
+    return {
+        name: run_in_batches(metric, clean, images, size=CHUNK_IMAGES).astype(np.float64)
+        for name, metric in METRICS.items()
+    }
+
+
+def mean_metrics(clean: np.ndarray, images: np.ndarray, image_index: np.ndarray | None = None) -> dict[str, float]:
+    """Return the mean of each metric of METRICS over the images: name -> value.
+
+    Args:
+        clean: float32 `(n, height, width, channels)` in [0, 1].
+        images: the images to compare with the clean ones, in the same form.
+        image_index: for patches, see `mean_per_image`: each image counts once, however many patches it has.
+    """
+    values = per_image_metrics(clean, images)
+    return {name: float(np.mean(mean_per_image(value, image_index))) for name, value in values.items()}
+
+
+def mean_per_image(values: np.ndarray, image_index: np.ndarray | None) -> np.ndarray:
+    """Return the mean over the patches of each image: float `(images,)`.
+
+    Args:
+        values: float `(n,)`, one value per patch.
+        image_index: int `(n,)`, the number of the image that each patch was cut from; None for whole images, whose
+            values are returned unchanged.
+
+    Example:
+        >>> mean_per_image(np.array([1.0, 3.0, 5.0]), np.array([7, 7, 9])).tolist()
+        [2.0, 5.0]
+    """
+    if image_index is None:
         return values
-    _, index = np.unique(image, return_inverse=True)
+    _, index = np.unique(image_index, return_inverse=True)
     return np.bincount(index, values) / np.bincount(index)
-
-
-def _per_image(metric, clean, images):
-    return run_in_batches(metric, clean, images, size=CHUNK).astype(np.float64)

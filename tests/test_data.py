@@ -70,10 +70,10 @@ class TestArrays:
         np.savez(tmp_path / "images.npz", **arrays)
         dataset = load(tmp_path / "images.npz", patch_size=20)
         expected = (200, 150, 2850) if is_divided else (200, 140, 2660)
-        assert (len(dataset.test), len(dataset.validation), len(dataset.train.patches)) == expected
+        assert (len(dataset.test), len(dataset.validation), len(dataset.train.patch_counts)) == expected
         for held in (dataset.test, dataset.validation):
             rows = np.rint(held.clean[:, 0, 0, 0] * 65535)
-            assert len(set(rows)) == held.count()["images"] == len(held)
+            assert len(set(rows)) == held.image_count == len(held)
             assert rows.min() < 100 and rows.max() > 2900
 
     def test_odd_sizes_become_patches_of_a_multiple_of_4(self, tmp_path, digits):
@@ -168,7 +168,7 @@ class TestFolder:
 
     def test_patch_size_can_be_chosen(self, photographs):
         dataset = load(photographs, patch_size=20, patches_per_image=3)
-        assert set(dataset.train.patches) == {3}
+        assert set(dataset.train.patch_counts) == {3}
         assert batches(dataset)[0][0].shape == (4, 20, 20, 1)
 
     def test_unusable_files_are_skipped_by_name(self, photographs, capsys):
@@ -197,7 +197,7 @@ class TestFolder:
 
     def test_links_in_a_circle(self, photographs):
         (photographs / "circle").symlink_to(photographs)
-        assert len(load(photographs).train.patches) == 10  # of 12, one is for testing and one for validation
+        assert len(load(photographs).train.patch_counts) == 10  # of 12, one is for testing and one for validation
 
     def test_test_images_do_not_depend_on_the_seed(self, photographs):
         first, second = load(photographs, seed=0), load(photographs, seed=1)
@@ -223,7 +223,7 @@ class TestFolder:
             assert 0.2 < clean.mean() < 0.8
 
     def test_limit(self, photographs):
-        assert len(load(photographs, limit=5).train.patches) == 4
+        assert len(load(photographs, limit=5).train.patch_counts) == 4
 
     def test_what_is_for_testing_is_never_trained_on(self, tmp_path):
         """Whatever the limit and the patch size, which leave out images; each of these has a level of its own."""
@@ -235,9 +235,10 @@ class TestFolder:
         for options in ({"limit": 20}, {"patch_size": 60}, {"seed": 1}, {"patches_per_image": 1}):
             dataset = load(tmp_path, **options)
             assert set(np.unique(dataset.test.clean)) <= held
-            trained = {dataset.train.read(index)[0][0, 0, 0] for index in range(len(dataset.train.patches))}
+            trained = {dataset.train.read(index)[0][0, 0, 0] for index in range(len(dataset.train.patch_counts))}
             assert trained and not trained & held
-            assert dataset.test.count() == {"images": len(set(dataset.test.image_index)), "patches": len(dataset.test)}
+            counts = (dataset.test.image_count, dataset.test.patch_count)
+            assert counts == (len(set(dataset.test.image_index)), len(dataset.test))
 
     def test_no_image_left_to_test_with(self, tmp_path):
         for level in range(8):

@@ -5,17 +5,17 @@ import hashlib
 import numpy as np
 
 from keras_dae._util.archives import UNREADABLE
-from keras_dae.data.patches import PatchStream, patches_in
+from keras_dae.data.patches import PatchStream, count_patches
 from keras_dae.data.splits import (
     MAX_HELD_OUT,
-    MAX_PATCH,
+    MAX_PATCH_SIZE,
     SPLIT_SEED,
     TEST_FRACTION,
     DatasetSplits,
     EvaluationImages,
-    fitting_patch,
+    default_patch_size,
     held_out_patches,
-    split,
+    held_out_split,
 )
 from keras_dae.errors import UserError, first_line
 from keras_dae.images.npy import load_arrays
@@ -64,18 +64,18 @@ def array_dataset(config, name, train, test):
         sha256.update(repr((images.shape, images.dtype.str)).encode())
         sha256.update(np.ascontiguousarray(images))
     height, width, _ = train.shape[1:]
-    size = config.patch_size or fitting_patch([min(height, width)])
+    size = config.patch_size or default_patch_size([min(height, width)])
     if min(height, width) < size:
         raise UserError(f"expected images of at least {size}×{size} pixels in {name}, got {height}×{width}")
     is_whole = (height, width) == (size, size) or (config.patch_size is None and _whole(height, width))
     most = len(train) if is_whole else MAX_HELD_OUT
     if test is None:
-        train_rows, test_rows = split(len(train), TEST_FRACTION, SPLIT_SEED, most)
+        train_rows, test_rows = held_out_split(len(train), TEST_FRACTION, SPLIT_SEED, most)
         train, test = train[train_rows], train[test_rows]
     elif not is_whole and len(test) > most:
         test = test[np.linspace(0, len(test) - 1, most).astype(int)]
     train, test = train[: config.limit], test[: config.limit]
-    train_rows, validation_rows = split(len(train), config.validation_split, config.seed, most)
+    train_rows, validation_rows = held_out_split(len(train), config.validation_split, config.seed, most)
     if is_whole:
         return DatasetSplits(
             name,
@@ -85,7 +85,7 @@ def array_dataset(config, name, train, test):
             EvaluationImages(test),
         )
 
-    count = patches_in(height, width, size, config.patches_per_image)
+    count = count_patches(height, width, size, config.patches_per_image)
     stream = PatchStream(lambda row: (train[train_rows[row]],), (count,) * len(train_rows), size)
     held = [
         held_out_patches(PatchStream(lambda row, part=part: (part[row],), (count,) * len(part), size))
@@ -96,4 +96,4 @@ def array_dataset(config, name, train, test):
 
 def _whole(height, width):
     multiple = AUTOENCODER.multiple
-    return height % multiple == width % multiple == 0 and max(height, width) <= MAX_PATCH
+    return height % multiple == width % multiple == 0 and max(height, width) <= MAX_PATCH_SIZE

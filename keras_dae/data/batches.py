@@ -68,7 +68,7 @@ def epoch_plan(train, config, workers=1):
     """Return `(batch_size, steps, steps_per_execution)` of every epoch on `train`, the batch being all workers'."""
     images = len(train)
     if isinstance(train, PatchStream):  # its images, unlike an array's, are shared out once and for all
-        images = workers * min(len(train.share(worker, workers)) for worker in range(workers))
+        images = workers * min(len(train.shard(worker, workers)) for worker in range(workers))
     batch_size = min(config.batch_size, images)
     return batch_size, *executions(images // max(1, batch_size))
 
@@ -104,7 +104,7 @@ def _array_batches(train, config, batch_size, worker, workers):
 
 def _stream_batches(train, config, batch_size, worker, workers):
     """Return a function from an epoch to its dataset of `(clean,)` or `(clean, noisy)` patches."""
-    train, batch_size, size = train.share(worker, workers), batch_size // workers, train.patch_size
+    train, batch_size, size = train.shard(worker, workers), batch_size // workers, train.patch_size
     batch = tf.TensorSpec((batch_size, size, size, config.channels), tf.float32)
 
     def epoch_batches(epoch):

@@ -10,15 +10,15 @@ import numpy as np
 from tqdm import tqdm
 
 from keras_dae._util.threads import map_ahead
-from keras_dae.data.patches import PatchStream, patches_in
+from keras_dae.data.patches import PatchStream, count_patches
 from keras_dae.data.splits import (
     MAX_HELD_OUT,
     SPLIT_SEED,
     TEST_FRACTION,
     DatasetSplits,
-    fitting_patch,
+    default_patch_size,
     held_out_patches,
-    split,
+    held_out_split,
 )
 from keras_dae.errors import UserError, first_line, printable
 from keras_dae.images.read import find_images, read_image
@@ -54,7 +54,7 @@ def folder_dataset(config, files, name, skipped):
     """Check, split and hold image files; `files` are tuples of one clean, or a clean and a noisy, file."""
     files, sizes, sha256, unusable = _check_files(files, config)
     skipped += unusable
-    size = config.patch_size or fitting_patch([min(height, width) for height, width in sizes])
+    size = config.patch_size or default_patch_size([min(height, width) for height, width in sizes])
     large = np.array([min(shape) >= size for shape in sizes], bool)
     skipped += tuple(
         f"{file[0]}: {height}×{width} pixels, smaller than the patch size {size}"
@@ -71,18 +71,18 @@ def folder_dataset(config, files, name, skipped):
         )
 
     def stream(rows):
-        counts = tuple(patches_in(*sizes[row], size, config.patches_per_image) for row in rows)
+        counts = tuple(count_patches(*sizes[row], size, config.patches_per_image) for row in rows)
         return PatchStream(lambda index: _read_files(files[rows[index]], config.channels), counts, size)
 
     # Before any is left out: whatever the patch size and the limit, no image is for training here, for testing there.
-    divided = split(len(files), TEST_FRACTION, SPLIT_SEED, MAX_HELD_OUT)
+    divided = held_out_split(len(files), TEST_FRACTION, SPLIT_SEED, MAX_HELD_OUT)
     rest, test = (rows[large[rows]][: config.limit] for rows in divided)
     if len(rest) < 2 or not len(test):
         raise UserError(
             f"expected images of at least {size}×{size} pixels to train on and to test with in {name}, got {len(rest)} "
             f"and {len(test)}; give a smaller --patch-size"
         )
-    train, validation = split(len(rest), config.validation_split, config.seed, MAX_HELD_OUT)
+    train, validation = held_out_split(len(rest), config.validation_split, config.seed, MAX_HELD_OUT)
     return DatasetSplits(
         name,
         sha256,

@@ -1,6 +1,7 @@
-"""What a training learns from and is measured on, however it was come by: `DatasetSplits`, and how it is divided."""
+"""`DatasetSplits`: the training, validation and test images of a run, and how images are divided into the three."""
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,11 +11,11 @@ from keras_dae.errors import UserError
 from keras_dae.images.unit_range import to_unit
 from keras_dae.networks.geometry import AUTOENCODER
 
-MAX_PATCH = 64  # pixels; the largest patch size that is chosen by default
-TEST_FRACTION = 0.1  # of a folder's images; MNIST has a test set of its own
-MAX_HELD_OUT = 200  # images at most for testing, and for validation, out of a folder or of large arrays
-MAX_HELD_OUT_PATCHES = 1000  # that these may give: they are kept in memory
-SPLIT_SEED = 0  # the test images of a folder are the same whatever the training's seed
+MAX_PATCH_SIZE = 64  # pixels; the largest default patch size
+TEST_FRACTION = 0.1  # of the images where the data set has no test images
+MAX_HELD_OUT = 200  # most images held out for validation, and for testing, where images are cut into patches
+MAX_HELD_OUT_PATCHES = 1000  # most patches cut from the held-out images; they are kept in memory
+SPLIT_SEED = 0  # seed of the split into training and test images; does not depend on the training seed
 
 
 @dataclass(frozen=True)
@@ -22,43 +23,52 @@ class EvaluationImages:
     """Images, or patches of images, to measure on.
 
     Attributes:
-        clean: uint8 in 0 … 255 or float32 in [0, 1], `(n, height, width, channels)`.
-        noisy: likewise; None where noise is synthesized.
-        image_index: for patches, the number of the image that each one is from, int `(n,)`; None for whole images.
+        clean: `(n, height, width, channels)`, uint8 in 0 … 255 or float32 in [0, 1].
+        noisy: real noisy images in the same form; None if noise is synthesized.
+        image_index: for patches, the number of the image that each patch was cut from, int `(n,)`; None for whole
+            images.
     """
 
     clean: np.ndarray
     noisy: np.ndarray | None = None
     image_index: np.ndarray | None = None
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.clean)
 
-    def first(self, most):
-        """Return so many of them, of patches such as are from as many images as can be."""
-        if len(self) <= most:
-            return self
-        rows = np.arange(most) if self.image_index is None else np.linspace(0, len(self) - 1, most).astype(int)
-        return EvaluationImages(
-            *(None if values is None else values[rows] for values in (self.clean, self.noisy, self.image_index))
-        )
+    @property
+    def image_count(self) -> int:
+        """The number of images; all patches of an image count as one."""
+        return len(self) if self.image_index is None else len(np.unique(self.image_index))
 
-    def count(self):
-        """Return how many there are, `{"images"}`, and `{"patches"}` where they are that."""
-        if self.image_index is None:
-            return {"images": len(self)}
-        return {"images": len(np.unique(self.image_index)), "patches": len(self)}
+    @property
+    def patch_count(self) -> int | None:
+        """The number of patches; None for whole images."""
+        return None if self.image_index is None else len(self)
+
+    def first(self, count: int) -> "EvaluationImages":
+        """Return at most `count` of them: the first whole images, or patches from as many images as possible."""
+        if len(self) <= count:
+            return self
+        rows = np.arange(count) if self.image_index is None else np.linspace(0, len(self) - 1, count).astype(int)
+        return EvaluationImages(
+            self.clean[rows],
+            None if self.noisy is None else self.noisy[rows],
+            None if self.image_index is None else self.image_index[rows],
+        )
 
 
 @dataclass(frozen=True)
 class DatasetSplits:
-    """What a run learns from and is measured on.
+    """The images that a run learns from and is measured on.
 
     Attributes:
         name: `mnist`, `digits`, …, or the name of the user's folder or file.
-        sha256: of the content, whatever of it is used.
-        train: an array `(n, height, width, channels)` used whole, or a `PatchStream`.
-        validation, test: `EvaluationImages`.
+        sha256: hash of all images of the data set, also of those that are not used.
+        train: an array `(n, height, width, channels)` of whole images, uint8 in 0 … 255 or float32 in [0, 1], or a
+            `PatchStream`.
+        validation: images to measure on after each epoch.
+        test: images to measure the finished model on.
         skipped: `path: reason` of every file that could not be used.
     """
 
@@ -69,31 +79,54 @@ class DatasetSplits:
     test: EvaluationImages
     skipped: tuple[str, ...] = ()
 
+    @property
+    def train_image_count(self) -> int:
+        """The number of training images; all patches of an image count as one."""
+        return len(self.train.patch_counts) if isinstance(self.train, PatchStream) else len(self.train)
 
-def fitting_patch(sides):
-    """Return a patch size for images with these shorter sides: at most MAX_PATCH, and so that 19 in 20 fit."""
-    most = int(np.quantile(sides, 0.05, method="lower")) if sides else MAX_PATCH
+
+def default_patch_size(shorter_sides: Sequence[int]) -> int:
+    """Return the patch size, in pixels, for images whose shorter sides are these.
+
+    It is the largest size that the network takes (see `keras_dae.networks.geometry`), that is at most MAX_PATCH_SIZE
+    and that fits into 19 of 20 images.
+    """
+    fits = int(np.quantile(shorter_sides, 0.05, method="lower")) if shorter_sides else MAX_PATCH_SIZE
     multiple = AUTOENCODER.multiple
-    return int(np.clip(most // multiple * multiple, AUTOENCODER.min_padded_size, MAX_PATCH))
+    return int(np.clip(fits // multiple * multiple, AUTOENCODER.min_padded_size, MAX_PATCH_SIZE))
 
 
-def split(count, share, seed, most):
-    """Return `(rest, held)`: sorted row numbers, drawn by seed; at least one each where count allows."""
+def held_out_split(count: int, fraction: float, seed: int, max_held_out: int) -> tuple[np.ndarray, np.ndarray]:
+    """Divide `count` images at random; return the sorted row numbers `(kept, held_out)`, each with at least one.
+
+    Args:
+        count: number of images.
+        fraction: held-out fraction, in (0, 1).
+        seed: the same seed and count give the same rows.
+        max_held_out: most rows to hold out.
+
+    Raises:
+        UserError: `count` is less than 2.
+
+    Example:
+        >>> [rows.tolist() for rows in held_out_split(5, fraction=0.4, seed=0, max_held_out=200)]
+        [[0, 1, 2], [3, 4]]
+    """
     if count < 2:
         raise UserError(f"expected at least 2 images to hold one out for validation, got {count}")
     order = np.random.default_rng([seed, count]).permutation(count)
-    held = min(most, count - 1, max(1, round(count * share)))
-    return np.sort(order[held:]), np.sort(order[:held])
+    held_out = min(max_held_out, count - 1, max(1, round(count * fraction)))
+    return np.sort(order[held_out:]), np.sort(order[:held_out])
 
 
-def held_out_patches(stream):
-    """Return patches of a stream, cut at places that never change, as `EvaluationImages` in memory."""
-    share = max(1, MAX_HELD_OUT_PATCHES // len(stream.patches))
-    stream = dataclasses.replace(stream, patches=tuple(min(count, share) for count in stream.patches))
-    cuts = [stream.cut(index, np.random.default_rng(index)) for index in range(len(stream.patches))]
-    patches = [patch for cut in cuts for patch in cut]
-    images = [list(kind) for kind in zip(*patches)]
-    if len({image.dtype for kind in images for image in kind}) > 1:  # a folder of both 8-bit and deeper images
-        images = [[to_unit(image) for image in kind] for kind in images]
-    image_index = np.repeat(np.arange(len(cuts)), [len(cut) for cut in cuts])
-    return EvaluationImages(*(np.stack(kind) for kind in images), image_index=image_index)
+def held_out_patches(stream: PatchStream) -> EvaluationImages:
+    """Return patches of the stream's images, in memory. The same images always give the same patches."""
+    per_image = max(1, MAX_HELD_OUT_PATCHES // len(stream.patch_counts))
+    stream = dataclasses.replace(stream, patch_counts=tuple(min(count, per_image) for count in stream.patch_counts))
+    # One list of patches per image. A patch is a tuple: (clean,) or (clean, noisy).
+    cuts = [stream.cut(index, np.random.default_rng(index)) for index in range(len(stream.patch_counts))]
+    image_index = np.repeat(np.arange(len(cuts)), [len(patches) for patches in cuts])
+    clean, *noisy = zip(*(patch for patches in cuts for patch in patches))
+    if len({image.dtype for images in (clean, *noisy) for image in images}) > 1:  # 8-bit files among deeper ones
+        clean, *noisy = [[to_unit(image) for image in images] for images in (clean, *noisy)]
+    return EvaluationImages(np.stack(clean), np.stack(noisy[0]) if noisy else None, image_index)

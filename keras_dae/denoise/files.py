@@ -16,7 +16,7 @@ from keras_dae.denoise.batching import attempt, denoise_contents
 from keras_dae.denoise.denoiser import load_denoiser
 from keras_dae.denoise.process_pool import map_in_processes
 from keras_dae.errors import UserError, first_line, printable
-from keras_dae.images.codec import SUFFIXES
+from keras_dae.images.codec import DENOISABLE_SUFFIXES
 from keras_dae.images.read import find_files
 
 PART_FILES, PART_BYTES = 256, 2**20  # what one process takes at a time; larger files go alone
@@ -42,7 +42,7 @@ def denoise_files(inputs, model, output_dir, overwrite=False, processes=None):
     what is missing.
 
     Args:
-        inputs: files and folders; folders are searched for all that ends in `keras_dae.images.codec.SUFFIXES`.
+        inputs: files and folders; folders are searched for files that end in `codec.DENOISABLE_SUFFIXES`.
         model: run folder or .onnx file, see `keras_dae.denoise.denoiser.load_denoiser`.
         output_dir: folder to write into.
         overwrite: whether existing outputs are replaced.
@@ -146,14 +146,14 @@ def plan(inputs, output_dir):
     files = []
     for given in map(Path, inputs):
         if os.path.isdir(given):
-            found = without_outputs(find_files(given, SUFFIXES), given, output_dir)
+            found = without_outputs(find_files(given, DENOISABLE_SUFFIXES), given, output_dir)
             files += [Work(file, Path(output_dir, file.relative_to(given))) for file in found]
         elif os.path.exists(given):
             files.append(Work(given, Path(output_dir, given.name)))
         else:
             raise UserError(f"expected a file or a folder, got {given}, which is not there")
     if not files:
-        raise UserError(f"expected images, found none; looked for {', '.join(SUFFIXES)}")
+        raise UserError(f"expected images, found none; looked for {', '.join(DENOISABLE_SUFFIXES)}")
     check_targets(files)
     return files
 

@@ -66,7 +66,8 @@ def evaluate(runs, backends=("keras",), noise_factors=None, output_dir=None, **o
     evaluation = {
         "dataset": dataset.name,
         "dataset_sha256": dataset.sha256,
-        **dataset.test.count(),
+        "images": dataset.test.image_count,
+        **({} if dataset.test.patch_count is None else {"patches": dataset.test.patch_count}),
         "noise": ["real pairs"] if config.has_pairs else list(config.noise),
         "clip": config.clip,
         "confidence": CONFIDENCE,
@@ -83,20 +84,20 @@ def _measure_level(dataset, config, models, about):
     """Return the results of everyone at one noise level, and for each run the images to show, name -> dict."""
     from keras_dae.data.batches import evaluation_images
     from keras_dae.evaluate.baselines import BASELINES, best_parameters
-    from keras_dae.metrics import measure
+    from keras_dae.metrics import per_image_metrics
 
     tuning = evaluation_images(dataset.validation.first(TUNING_IMAGES), config)
     image = dataset.test.image_index
     noisy, clean = evaluation_images(dataset.test, config)
-    before = measure(clean, noisy)
+    before = per_image_metrics(clean, noisy)
     rows, pictures = [_summary("noisy", "noisy", before, before, image)], {}
     for name, baseline in BASELINES.items():
         parameters = best_parameters(baseline, *tuning)
-        after = measure(clean, baseline(noisy, **parameters))
+        after = per_image_metrics(clean, baseline(noisy, **parameters))
         rows.append(_summary(name, "classical", after, before, image) | {"parameters": parameters})
     for (run, backend), denoise in models.items():
         denoised = denoise(noisy)
-        after = measure(clean, denoised)
+        after = per_image_metrics(clean, denoised)
         rows.append(
             _summary(run if len({b for _, b in models}) == 1 else f"{run} [{backend}]", "model", after, before, image)
             | {"run": run, "backend": backend, "trained_for_this": _is_trained(about[run], config)}
@@ -122,11 +123,11 @@ def ranked(psnr, each):
 
 
 def _summary(name, kind, after, before, image):
-    """Return means with their intervals, and how many images came out worse than they went in; see `of_images`."""
-    from keras_dae.metrics import of_images
+    """Return means with their intervals, and how many images came out worse than they went in; see `mean_per_image`."""
+    from keras_dae.metrics import mean_per_image
 
-    means = {metric: interval(of_images(values, image)) for metric, values in after.items()}
-    worse = of_images(after["psnr"], image) < of_images(before["psnr"], image)
+    means = {metric: interval(mean_per_image(values, image)) for metric, values in after.items()}
+    worse = mean_per_image(after["psnr"], image) < mean_per_image(before["psnr"], image)
     return {"name": name, "kind": kind, **means, "made_worse": int(worse.sum())}
 
 

@@ -11,9 +11,9 @@ from PIL.TiffImagePlugin import AppendingTiffWriter
 
 from keras_dae.images import read
 from keras_dae.images.npy import MAGIC, load_arrays, save_arrays
-from keras_dae.images.read import FORMATS
+from keras_dae.images.read import PILLOW_FORMATS
 
-SUFFIXES = (*read.SUFFIXES, ".npy", ".npz")
+DENOISABLE_SUFFIXES = (*read.IMAGE_SUFFIXES, ".npy", ".npz")
 KEPT = {"icc_profile": 34675, "dpi": 282}  # of what Pillow reads beside the pixels, with TIFF's tags
 ALPHA = {"P": "RGBA", "RGB": "RGBA", "L": "LA", "1": "LA"}  # for images one of whose colours is transparent
 JPEG_QUALITY = 95
@@ -47,9 +47,9 @@ def decode(content):
         kind = "npy" if content.startswith(MAGIC) else "npz"
         return kind, [Page(array, name) for name, array in arrays.items()]
     try:
-        opened = Image.open(io.BytesIO(content), formats=FORMATS)
+        opened = Image.open(io.BytesIO(content), formats=PILLOW_FORMATS)
     except UnidentifiedImageError:
-        raise ValueError(f"expected {', '.join(FORMATS)}, .npy or .npz, got something else") from None
+        raise ValueError(f"expected {', '.join(PILLOW_FORMATS)}, .npy or .npz, got something else") from None
     with opened as image:
         if image.format == "PNG" and getattr(image, "is_animated", False):
             raise ValueError(f"expected still images, got an animation of {image.n_frames}")

@@ -9,13 +9,13 @@ from PIL import Image, ImageOps
 from keras_dae.errors import UserError
 from keras_dae.images.unit_range import compact
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
-FORMATS = ("PNG", "JPEG", "TIFF", "BMP")  # that Pillow may read: for others it runs other programs
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+PILLOW_FORMATS = ("PNG", "JPEG", "TIFF", "BMP")  # that Pillow may read: for others it runs other programs
 
 
 def find_images(folder):
     """Return the paths of all image files below `folder`, see `find_files`."""
-    return find_files(folder, SUFFIXES)
+    return find_files(folder, IMAGE_SUFFIXES)
 
 
 def find_files(folder, suffixes):
@@ -50,7 +50,7 @@ def read_image(path, channels):
     8-bit and 1-bit files give uint8 in 0 … 255, deeper ones float32 in [0, 1]; alpha is dropped; the orientation
     that a camera noted is applied. Raises `OSError` or `ValueError` when the file is no readable image.
     """
-    with Image.open(path, formats=FORMATS) as opened:
+    with Image.open(path, formats=PILLOW_FORMATS) as opened:
         image = ImageOps.exif_transpose(opened)
         if image.mode in ("I", "F") or image.mode.startswith("I;16"):
             values = _scale_deep(np.asarray(image), image.mode)

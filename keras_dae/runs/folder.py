@@ -126,9 +126,9 @@ def describe(config, dataset):
         "dataset": {
             "name": dataset.name,
             "sha256": dataset.sha256,
-            "training_images": len(getattr(dataset.train, "patches", dataset.train)),  # not patches of them
-            "validation_images": dataset.validation.count()["images"],
-            "test_images": dataset.test.count()["images"],
+            "training_images": dataset.train_image_count,
+            "validation_images": dataset.validation.image_count,
+            "test_images": dataset.test.image_count,
             "image_shape": list(dataset.test.clean.shape[1:]),
             "skipped": [printable(reason) for reason in dataset.skipped],
         },

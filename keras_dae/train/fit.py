@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework import ops as tensorflow_ops
 
-from keras_dae.config import PLACES
+from keras_dae.config import LOCATION_FIELDS
 from keras_dae.data.batches import epoch_plan, evaluation_images, training_batches, validation_batches, validation_steps
 from keras_dae.errors import UserError
 from keras_dae.metrics import psnr
@@ -47,7 +47,7 @@ def fit(config, dataset, checkpoint_dir, tensorboard=None):
     strategy = workers.strategy()
     worker, count = workers.place()
     about = describe(config, dataset)
-    options = {name: value for name, value in about["config"].items() if name not in PLACES}
+    options = {name: value for name, value in about["config"].items() if name not in LOCATION_FIELDS}
     workers.check_same(strategy, {**options, **about["versions"], "images": dataset.sha256})
     noisy, clean = evaluation_images(dataset.validation, config)
     batch_size, steps, steps_per_execution = epoch_plan(dataset.train, config, count)

@@ -37,7 +37,8 @@ def report(run, config, dataset, model, history):
     metrics = {
         "dataset": dataset.name,
         "dataset_sha256": dataset.sha256,
-        **dataset.test.count(),
+        "images": dataset.test.image_count,
+        **({} if dataset.test.patch_count is None else {"patches": dataset.test.patch_count}),
         "noise": ["real pairs"] if config.has_pairs else list(config.noise),
         "noise_factor": None if config.has_pairs else list(config.noise_factor),
         "clip": config.clip,

@@ -26,9 +26,9 @@ from keras_dae.denoise.ray import parquet as shards
 from keras_dae.denoise.ray.cluster import cluster
 from keras_dae.denoise.ray.worker import Worker, failure
 from keras_dae.errors import UserError, first_line
-from keras_dae.images.codec import SUFFIXES
+from keras_dae.images.codec import DENOISABLE_SUFFIXES
 
-FORMATS = (*SUFFIXES, shards.SUFFIX)
+FORMATS = (*DENOISABLE_SUFFIXES, shards.SUFFIX)
 PARTS = 8  # for each worker, if there is work enough, so that all end at about the same time
 # What a part has at least, if there is so much, and at most: Ray Data looks every 0.1 s for workers that are done.
 FILES, BYTES = (256, 4096), (2**20, 2**23)

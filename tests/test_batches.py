@@ -6,7 +6,7 @@ import pytest
 from keras_dae.config import TrainConfig
 from keras_dae.data.batches import epoch_plan, evaluation_images, executions, training_batches
 from keras_dae.data.load import load_dataset
-from keras_dae.data.patches import MIXED, PatchStream, patches_in
+from keras_dae.data.patches import SHUFFLE_BUFFER, PatchStream, count_patches
 from keras_dae.data.splits import EvaluationImages
 
 
@@ -119,9 +119,9 @@ class TestPatchStream:
             read.append(index)
             return (np.zeros((20, 20, 1), np.uint8),)
 
-        batches = PatchStream(image, (1,) * (2 * MIXED), 20).batches(10, seed=0, epoch=0)
+        batches = PatchStream(image, (1,) * (2 * SHUFFLE_BUFFER), 20).batches(10, seed=0, epoch=0)
         next(batches)
-        assert MIXED < len(read) < MIXED + 50
+        assert SHUFFLE_BUFFER < len(read) < SHUFFLE_BUFFER + 50
         batches.close()
 
     def test_a_file_that_vanishes_is_an_error(self):
@@ -133,5 +133,5 @@ class TestPatchStream:
 
 
 @pytest.mark.parametrize(("size", "expected"), [((64, 64), 1), ((128, 200), 6), ((640, 640), 16)])
-def test_patches_in(size, expected):
-    assert patches_in(*size, patch_size=64, most=16) == expected
+def test_count_patches(size, expected):
+    assert count_patches(*size, patch_size=64, maximum=16) == expected
