@@ -103,14 +103,15 @@ def prepare(folder, run):
     """Put what the contenders in inference need into `folder`: the run, its weights for PyTorch, noisy images."""
     import numpy as np
 
-    from export.run import DEFAULT_FORMATS, FILES
+    from export.artefacts import ARTEFACT_NAMES, DEFAULT_FORMATS
     from keras_dae.config import TrainConfig
     from keras_dae.data.load import load_dataset
 
     if run is None:
         run = folder / "quick"
         python("keras_dae.train", "--recipe", "quick", "--output-dir", run)
-    if missing := [name for name in ("model.keras", *map(FILES.get, DEFAULT_FORMATS)) if not Path(run, name).exists()]:
+    needed = ("model.keras", *(ARTEFACT_NAMES[name] for name in DEFAULT_FORMATS))
+    if missing := [name for name in needed if not Path(run, name).exists()]:
         raise UserError(f"expected a run folder with exports, got {run}, which has no {', '.join(missing)}")
     shutil.copytree(run, folder / "run")
     python("keras_dae.torch_weights", "export", run, folder / "original.safetensors")

@@ -1,4 +1,4 @@
-"""`python -m export saved_models/RUN`: SavedModel and ONNX of a run, each proven before it is put into place.
+"""`python -m export saved_models/RUN`: export a run to SavedModel and ONNX, and verify each file before it is kept.
 
 `python -m export web` builds the web page (`export.web`).
 """
@@ -6,32 +6,34 @@
 import argparse
 import os
 import sys
+from collections.abc import Sequence
 
 from keras_dae.errors import UserError, run_command
 
 
-def parser(prog="python -m export"):
-    """Return the argument parser of the command, but for `web`, which has its own."""
+def parser(prog: str = "python -m export") -> argparse.ArgumentParser:
+    """Return the argument parser of the command, without `web`, which has its own."""
     parser = argparse.ArgumentParser(prog=prog, description=__doc__)
     parser.add_argument("run", help="run folder, or a .keras file with --output-dir")
-    parser.add_argument("--output-dir", help="where to write (the run folder)")
+    parser.add_argument("--output-dir", help="where to write (default: the run folder)")
     parser.add_argument(
         "--formats",
         nargs="+",
         metavar="FORMAT",
-        help="saved_model, onnx, int8 (these); litert; or hf alone: a folder for the Hugging Face hub, --output-dir",
+        help="one or more of saved_model, onnx, int8 and litert (default: the first three); or hf alone, to make a "
+        "folder for the Hugging Face hub at --output-dir",
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace the folder of --formats hf")
+    parser.add_argument("--overwrite", action="store_true", help="replace the folder that --formats hf made before")
     parser.add_argument(
-        "--check", action="store_true", help="export nothing; prove once more what is in the run folder"
+        "--check", action="store_true", help="export nothing; verify the exports in the run folder once more"
     )
     return parser
 
 
-def main(argv=None, prog="python -m export"):
-    """Command line of `export_run`, of `export_hub` and of checking what was exported; returns the exit status.
+def main(argv: Sequence[str] | None = None, prog: str = "python -m export") -> int:
+    """Run the command: `export_run`, `export_hub` or `check_run`. Returns the exit status.
 
-    0: all is proven; 1: an artefact does not compute what Keras does; 2: a mistake that the user can mend.
+    0: all exports are verified; 1: an export does not compute what Keras computes; 2: a user error.
     """
     argv = sys.argv[1:] if argv is None else argv
     if argv[:1] == ["web"]:
@@ -47,25 +49,26 @@ def main(argv=None, prog="python -m export"):
 
 
 def _export(options):
-    from export.run import export_run, print_proof
+    from export.run import export_run, print_parity
 
-    print_proof(options.output_dir or options.run, export_run(options.run, options.output_dir, options.formats))
+    print_parity(options.output_dir or options.run, export_run(options.run, options.output_dir, options.formats))
 
 
 def _hub(options):
     if options.formats != ["hf"] or not options.output_dir:
-        raise UserError("expected --formats hf alone, with --output-dir; the other formats go into the run")
-    from export.run import print_proof
+        raise UserError("expected --formats hf alone, with --output-dir; the other formats go into the run folder")
+    from export.run import print_parity
     from export.to_hub import export_hub
 
-    print_proof(options.output_dir, export_hub(options.run, options.output_dir, options.overwrite))
+    print_parity(options.output_dir, export_hub(options.run, options.output_dir, options.overwrite))
 
 
 def _check(options):
-    from export.run import check_run, print_proof
+    from export.recheck import check_run
+    from export.run import print_parity
 
     entries, paths = check_run(options.run, options.formats)
-    print_proof(options.run, paths, entries)
+    print_parity(options.run, paths, entries)
 
 
 if __name__ == "__main__":

@@ -1,52 +1,65 @@
-"""The network as it is deployed: images of any size in, the same size out, without flips, and convolutions only.
+"""The network as it is deployed: images of any size in, the same size out, and convolutions only.
 
-`keras_dae.networks.autoencoder` flips the image so that built-in layers pad as PyTorch does. TensorFlow's functions
-take explicit paddings, so here nothing is flipped, and the kernels are PyTorch's. What Keras leaves to its user is part
-of this graph: padding up to a size that the network can work on, and cropping back.
+`keras_dae.networks.autoencoder` flips the image so that Keras's built-in layers pad as PyTorch does. TensorFlow's
+functions take explicit paddings, so nothing is flipped here, and the kernels are PyTorch's. The graph also does what
+Keras leaves to its user: it pads the image to a size that the network takes, and crops the result.
 
-The transposed convolutions are computed as ordinary ones, which runtimes do faster. Exactly so: the same products are
-summed, in another order. A stride of 1 is a convolution with the flipped kernel. A stride of 2 gives four pixels for
-each, so it is a convolution with four times the channels, one for each place (row, column) in a 2×2 block. The blocks
-are laid out as pixels only once, at the very end (`depth_to_space`): a second stride of 2 reads the channels of the
-blocks and gives those of 4×4 blocks. (Shi et al. 2016, "Is the deconvolution layer the same as a convolutional layer?",
-arXiv:1609.07009.)
+The transposed convolutions are computed as ordinary ones, because runtimes are faster at those. The result is the same:
+the same products are summed, in another order. A transposed convolution of stride 1 is a convolution with the flipped
+kernel. One of stride 2 turns each pixel into a 2×2 block of four pixels. It is a convolution with four times the output
+channels, one set for each place (row, column) in the block. The channels are rearranged into pixels only once, at the
+very end (`depth_to_space`): a second layer of stride 2 takes the blocks as they are and gives blocks of 4×4 pixels.
+Source: Shi et al. 2016, "Is the deconvolution layer the same as a convolutional layer?", arXiv:1609.07009.
 """
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import tensorflow as tf
 
 from keras_dae.networks.geometry import AUTOENCODER
-from keras_dae.torch_weights import MODULES, to_state_dict
+from keras_dae.torch_weights import to_state_dict
 
-BEFORE = [[0, 0], [1, 0], [1, 0], [0, 0]]  # what PyTorch's padding=1 comes to at stride 2 on even sizes
-AFTER = [[0, 0], [0, 1], [0, 1], [0, 0]]  # the same of a transposed convolution as a convolution
+if TYPE_CHECKING:
+    import keras
+
+Padding = list[list[int]]  # pixels before and after, for each of (batch, height, width, channels)
+
+# What PyTorch's padding=1 does at stride 2 on even sizes: the row after the last one is never read.
+PAD_BEFORE: Padding = [[0, 0], [1, 0], [1, 0], [0, 0]]
+# A transposed convolution of stride 2, computed on blocks, reads each block and the next one.
+PAD_AFTER: Padding = [[0, 0], [0, 1], [0, 1], [0, 0]]
 
 
-def network(model, integers=tf.int64):
-    """Return a function from noisy to denoised images: float32 `(batch, height, width, channels)` in [0, 1], any size.
+def network(model: "keras.Model", size_dtype: tf.DType = tf.int64) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Return the function from noisy to denoised images, with the weights as constants.
 
-    Eager or inside a `tf.function`; the weights are constants.
+    It takes and returns float32 `(batch, height, width, channels)` in [0, 1], of any size from 1×1. It can be called
+    eagerly or inside a `tf.function`.
 
     Args:
         model: the Keras model of `keras_dae.networks.autoencoder.build_autoencoder`.
-        integers: dtype that sizes are computed in: int64 is ONNX's own, LiteRT's operators want int32.
+        size_dtype: dtype that sizes are computed in. ONNX uses int64; LiteRT's operators take int32.
 
     Raises:
-        UserError: `model` is not this network.
+        UserError: `model` is another network.
     """
     state = to_state_dict(model)
-    kernels = [np.ascontiguousarray(state[f"{module}.weight"].transpose(2, 3, 1, 0)) for module in MODULES]
-    biases = [state[f"{module}.bias"] for module in MODULES]
-    decoder = decoder_convolutions(kernels[len(AUTOENCODER.encoder) :], biases[len(AUTOENCODER.encoder) :])
+    names = [layer.torch_name for layer in AUTOENCODER.layers]
+    kernels = [np.ascontiguousarray(state[f"{name}.weight"].transpose(2, 3, 1, 0)) for name in names]
+    biases = [state[f"{name}.bias"] for name in names]
+    encoder_depth = len(AUTOENCODER.encoder)
+    decoder = decoder_convolutions(kernels[encoder_depth:], biases[encoder_depth:])
     block = int(np.prod([layer.stride for layer in AUTOENCODER.decoder]))
 
     def denoise(noisy):
         with tf.name_scope("pad"):
-            shape = tf.shape(noisy, out_type=integers)
+            shape = tf.shape(noisy, out_type=size_dtype)
             x = pad(noisy, shape[1:3])
         for layer, kernel, bias in zip(AUTOENCODER.encoder, kernels, biases):
             with tf.name_scope(layer.name):
-                x = tf.nn.conv2d(x, kernel, layer.stride, BEFORE if layer.padding else "VALID")
+                x = tf.nn.conv2d(x, kernel, layer.stride, PAD_BEFORE if layer.padding else "VALID")
                 x = tf.nn.relu(tf.nn.bias_add(x, bias))
         for layer, (kernel, bias, padding) in zip(AUTOENCODER.decoder, decoder):
             with tf.name_scope(layer.name):
@@ -58,68 +71,111 @@ def network(model, integers=tf.int64):
     return denoise
 
 
-def decoder_convolutions(kernels, biases):
-    """Return `(kernel, bias, padding)` of the convolutions that compute the decoder's transposed ones, block by block.
+def decoder_convolutions(
+    kernels: list[np.ndarray], biases: list[np.ndarray]
+) -> list[tuple[np.ndarray, np.ndarray, Padding]]:
+    """Return `(kernel, bias, padding)` of the convolutions that compute the decoder's transposed convolutions.
 
     Args:
-        kernels: of the transposed convolutions, `(size, size, out, in)` as TensorFlow has them.
-        biases: of the same, `(out,)`.
+        kernels: of the transposed convolutions, float32 `(height, width, out, in)`, TensorFlow's layout for those.
+        biases: of the transposed convolutions, float32 `(out,)`.
+
+    Returns:
+        One convolution for each layer. The kernels are `(height, width, in, out)`, TensorFlow's layout for
+        convolutions. After a layer of stride 2, the channels stand for blocks of pixels, see `in_blocks`.
     """
     convolutions, block = [], 1
     for kernel, bias, layer in zip(kernels, biases, AUTOENCODER.decoder):
-        if layer.stride == 1:  # on whole pixels only, before any block
+        if layer.stride == 1:  # it comes before all layers of stride 2, so its input is pixels, not blocks
             flipped = kernel[::-1, ::-1].transpose(0, 1, 3, 2)
             padding = [[0, 0], [layer.kernel - 1] * 2, [layer.kernel - 1] * 2, [0, 0]]
             convolutions.append((np.ascontiguousarray(flipped), bias, padding))
         else:
             kernel = in_blocks(kernel, block)
             block *= layer.stride
-            convolutions.append((kernel, np.tile(bias, block**2), AFTER))
+            convolutions.append((kernel, np.tile(bias, block**2), PAD_AFTER))
     return convolutions
 
 
-def in_blocks(kernel, block):
-    """Return the kernel `(2, 2, block² · in, (2 · block)² · out)` of a transposed convolution on blocks of pixels.
+def in_blocks(kernel: np.ndarray, block: int) -> np.ndarray:
+    """Return the kernel of the convolution that computes a transposed convolution of stride 2 on blocks of pixels.
 
-    `kernel` `(3, 3, out, in)` has stride 2, padding 1 and output padding 1: along each axis, output pixel 2i is input
-    pixel i by tap 1, and 2i + 1 is pixel i by tap 2 plus pixel i + 1 by tap 0. Channels count block row, block column,
-    channel, as in `depth_to_space`.
+    Along one axis, with input pixels `in[i]` and the taps k0, k1, k2, a transposed convolution of stride 2, padding 1
+    and output padding 1 is
+
+        out[2i]     = in[i]·k1
+        out[2i + 1] = in[i]·k2 + in[i+1]·k0
+
+    With block=1, each input position holds one pixel and each output position holds two, so for i = 0
+
+        out[0] = in[0]·k1
+        out[1] = in[0]·k2 + in[1]·k0
+
+    This is a convolution with two taps (this position, the next one) and two output channels (even, odd pixel):
+    tap 0 is [k1, k2] and tap 1 is [0, k0]. With block=2, each input position holds two pixels and each output position
+    four, and `in[i+1]` may belong to the same position or to the next one.
+
+    Args:
+        kernel: of the transposed convolution, float32 `(3, 3, out, in)`.
+        block: input pixels at each position, along each axis.
+
+    Returns:
+        float32 `(2, 2, block²·in, (2·block)²·out)`. The channels count (row in the block, column in the block,
+        channel), the last one fastest, as `depth_to_space` expects.
+
+    Example:
+        >>> taps = np.zeros((3, 3, 1, 1), np.float32)
+        >>> taps[:, 1, 0, 0] = [10, 11, 12]  # k0, k1, k2 along the rows; columns: k1 alone
+        >>> in_blocks(taps, block=1)[:, 0, 0].reshape(2, 2, 2)[..., 0].tolist()  # (tap, output row)
+        [[11.0, 12.0], [0.0, 10.0]]
     """
     _, _, outputs, inputs = kernel.shape
+    # Axes: row and column of the tap; row, column and channel in the input block; the same in the output block.
     made = np.zeros((2, 2, block, block, inputs, 2 * block, 2 * block, outputs), np.float32)
+    # Along one axis: (pixel of the output block, tap of the result, pixel of the input block, tap of `kernel`).
     taps = [
         (output, *divmod(output // 2 + offset, block), tap)
         for output in range(2 * block)
         for offset, tap in ([(0, 1)], [(0, 2), (1, 0)])[output % 2]
     ]
-    for row, next_row, row_in, tap_row in taps:
-        for column, next_column, column_in, tap_column in taps:
-            made[next_row, next_column, row_in, column_in, :, row, column] = kernel[tap_row, tap_column].T
+    for row_out, made_row, row_in, kernel_row in taps:
+        for column_out, made_column, column_in, kernel_column in taps:
+            made[made_row, made_column, row_in, column_in, :, row_out, column_out] = kernel[kernel_row, kernel_column].T
     return made.reshape(2, 2, block**2 * inputs, (2 * block) ** 2 * outputs)
 
 
-def padded_size(size):
-    """Return a size, or several, rounded up to one that the network works on: `Geometry.padded_size` as a tensor."""
+def padded_size(size: tf.Tensor) -> tf.Tensor:
+    """Return sizes, in pixels, rounded up to those that the network takes: `Geometry.padded_size` for tensors."""
     multiple = AUTOENCODER.multiple
     return tf.maximum((size + (multiple - 1)) // multiple * multiple, AUTOENCODER.min_padded_size)
 
 
-def pad(images, size):
-    """Return images `(batch, height, width, channels)` of `size` `(2,)` continued to a size the network works on.
+def pad(images: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+    """Continue images by reflection to a size that the network takes.
 
-    What is missing is gathered and appended, which costs next to nothing where nothing is missing. Not a branch
-    around the padding: after one, OpenVINO 2026.4 computes garbage where sizes are not fixed.
+    The missing rows and columns are gathered and appended, which costs almost nothing if none are missing. There is no
+    branch around the padding: with one, OpenVINO 2026.4 computes garbage unless the sizes are fixed.
+
+    Args:
+        images: `(batch, height, width, channels)`.
+        size: `(2,)`, their height and width.
     """
     for axis, (before, after) in enumerate(zip(tf.unstack(size), tf.unstack(padded_size(size))), start=1):
-        images = tf.concat([images, tf.gather(images, mirrored(tf.range(before, after), before), axis=axis)], axis)
+        index = reflected_index(tf.range(before, after), before)
+        images = tf.concat([images, tf.gather(images, index, axis=axis)], axis)
     return images
 
 
-def mirrored(rows, size):
-    """Return which row of an image of `size` rows stands at each of `rows`: 0 … size-1, then back and forth.
+def reflected_index(positions: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+    """Return the row of an image that each position shows when the image is continued by its reflection.
 
-    The image is continued after its end by its own reflection, without the edge, however small it is.
+    The edge is not repeated, and an image smaller than the padding is reflected several times. 3 rows, continued: 0, 1,
+    2, 1, 0, 1, 2, …
+
+    Args:
+        positions: integers from 0.
+        size: rows in the image, at least 1.
     """
     period = tf.maximum(2 * size - 2, 1)
-    step = rows % period
+    step = positions % period
     return tf.minimum(step, period - step)

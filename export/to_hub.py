@@ -4,22 +4,26 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from export.run import FILES, check_run
+from export.artefacts import ARTEFACT_NAMES
+from export.recheck import check_run
 from keras_dae._util.atomic import folder_to_replace, locked, remove_old, staged_folder
 from keras_dae._util.json_files import expecting, read_json, write_json
 from keras_dae.errors import UserError, printable
+from keras_dae.networks.geometry import AUTOENCODER
 from keras_dae.report.model_card import card_text
 from keras_dae.report.text import METRICS, level_name, noise_name
 from keras_dae.runs.folder import check_replaceable
 
-COPIED = ("metrics.json", "model.keras", "samples.png")
-ONNX_FILES = {"onnx": "onnx/model.onnx", "int8": "onnx/model_quantized.onnx"}  # names that transformers.js looks for
-NAMES = {*COPIED, "README.md", "config.json", "evaluation", "onnx", "parity.json"}
+COPIED_FILES = ("metrics.json", "model.keras", "samples.png")
+HUB_FILES = {"onnx": "onnx/model.onnx", "int8": "onnx/model_quantized.onnx"}  # transformers.js looks for these names
+ALL_NAMES = {*COPIED_FILES, "README.md", "config.json", "evaluation", "onnx", "parity.json"}
 HUB_DATASETS = {"mnist": "ylecun/mnist", "fashion_mnist": "zalando-datasets/fashion_mnist"}
-PATHS = ("dataset", "data_dir", "noisy_dir", "clean_dir")  # values of the config that may be paths
-# Strings come in as JSON, which is YAML too.
+PATH_OPTIONS = ("dataset", "data_dir", "noisy_dir", "clean_dir")  # config options whose values may be paths
+# Strings are inserted as JSON, which is also valid YAML.
 HEADER = """\
 ---
 library_name: keras
@@ -48,10 +52,11 @@ METRIC = """\
       name: {name}
       value: {value:.6f}
 """
-USED = """
-## Used
+USAGE = f"""
+## Usage
 
-In a copy of this repository. Keras; built-in layers only; heights and widths must be multiples of 4, at least 20:
+In a copy of this repository. With Keras; only built-in layers; heights and widths must be multiples of \
+{AUTOENCODER.multiple}, at least {AUTOENCODER.min_padded_size}:
 
 ```python
 import keras
@@ -59,15 +64,15 @@ import keras
 denoised = keras.models.load_model("model.keras").predict(noisy)
 ```
 
-onnxruntime; any size; `onnx/model_quantized.onnx`, where it is there, computes with 8 bits:
+With onnxruntime; any size; `onnx/model_quantized.onnx`, if present, computes with 8 bits:
 
 ```python
 import onnxruntime
 
-(denoised,) = onnxruntime.InferenceSession("onnx/model.onnx").run(["denoised"], {{"noisy": noisy}})
+(denoised,) = onnxruntime.InferenceSession("onnx/model.onnx").run(["denoised"], {{{{"noisy": noisy}}}})
 ```
 
-keras_dae; any image files:
+With keras_dae; any image files:
 
 ```bash
 python -m keras_dae.denoise scans/ --model onnx/model.onnx --output-dir denoised
@@ -75,67 +80,73 @@ python -m keras_dae.denoise scans/ --model onnx/model.onnx --output-dir denoised
 """
 
 
-def export_hub(run, output_dir, overwrite=False):
-    """Write a run as a folder for the Hugging Face hub, whole or not at all; return its ONNX files, format -> path.
+def export_hub(run: str | os.PathLike, output_dir: str | os.PathLike, overwrite: bool = False) -> dict[str, Path]:
+    """Write a run as a folder for the Hugging Face hub, atomically. Return its ONNX files, format -> path.
 
-    Its exports are proven once more first. What the folder says of the training holds no path of this machine.
+    The exports are verified once more before they are copied. Paths of this machine are removed from the config.
 
     Args:
-        run: folder of a finished training, with model.onnx; model.int8.onnx comes along where it is there.
-        output_dir: the folder to make.
-        overwrite: whether it may replace one that this function made.
+        run: folder of a finished training with model.onnx. model.int8.onnx is included if it exists.
+        output_dir: the folder to write.
+        overwrite: whether it may replace a folder that this function made.
 
     Raises:
-        UserError: the run lacks something, or the folder is there already or cannot be written.
-        ParityError: an export does not compute what model.keras does.
+        UserError: the run lacks a file, or the folder exists already or cannot be written.
+        ParityError: an export does not compute what model.keras computes.
+
+    Example::
+
+        from export import export_hub
+
+        export_hub("saved_models/mnist-gaussian-0.5", "hub/mnist-denoiser")
     """
     run, target = Path(run), folder_to_replace(output_dir)
-    if missing := [name for name in ("config.json", *COPIED) if not os.path.isfile(run / name)]:
+    if missing := [name for name in ("config.json", *COPIED_FILES) if not os.path.isfile(run / name)]:
         raise UserError(f"expected the folder of a finished training, got {run}, which has no {', '.join(missing)}")
     if missing := [name for name in ("model.onnx", "parity.json") if not os.path.isfile(run / name)]:
-        raise UserError(f"{run} has no {' and no '.join(missing)}; python -m export {run} makes and proves them")
+        raise UserError(f"{run} has no {' and no '.join(missing)}; python -m export {run} makes and verifies them")
     check_replaceable(target, "a model for the hub", _is_hub_folder, overwrite)
     with locked(target):
-        entries, paths = check_run(run, [name for name in ONNX_FILES if (run / FILES[name]).exists()])
+        entries, paths = check_run(run, [name for name in HUB_FILES if (run / ARTEFACT_NAMES[name]).exists()])
         with staged_folder(target) as folder:
             _fill(folder, run, entries, paths)
         remove_old(target)
-    return {name: target / ONNX_FILES[name] for name in paths}
+    return {name: target / HUB_FILES[name] for name in paths}
 
 
-def _is_hub_folder(folder):
+def _is_hub_folder(folder: Path) -> bool:
     found = {path.name for path in folder.iterdir()}
-    return found <= NAMES and (folder / ONNX_FILES["onnx"]).is_file()
+    return found <= ALL_NAMES and (folder / HUB_FILES["onnx"]).is_file()
 
 
-def _fill(folder, run, entries, paths):
-    """Write all files of the hub's folder; `entries` and `paths` are what `check_run` returned."""
-    for name in COPIED:
+def _fill(folder: Path, run: Path, entries: dict[str, dict], paths: dict[str, Path]) -> None:
+    """Write all files of the folder for the hub. `entries` and `paths` are what `check_run` returned."""
+    for name in COPIED_FILES:
         shutil.copyfile(run / name, folder / name)
     if (run / "evaluation" / "evaluation.json").is_file():
         shutil.copytree(run / "evaluation", folder / "evaluation")
     (folder / "onnx").mkdir()
-    proof, before = {}, read_json(run / "parity.json")
+    parity, before = {}, read_json(run / "parity.json")
     for name, path in paths.items():
-        shutil.copyfile(path, folder / ONNX_FILES[name])
-        checksum = hashlib.sha256((folder / ONNX_FILES[name]).read_bytes()).hexdigest()
-        proof[name] = before.get(name, {}) | entries[name] | {"file": ONNX_FILES[name], "sha256": checksum}
-    write_json(folder / "parity.json", proof)
+        shutil.copyfile(path, folder / HUB_FILES[name])
+        checksum = hashlib.sha256((folder / HUB_FILES[name]).read_bytes()).hexdigest()
+        parity[name] = before.get(name, {}) | entries[name] | {"file": HUB_FILES[name], "sha256": checksum}
+    write_json(folder / "parity.json", parity)
     with expecting(run / "config.json"):
         write_json(folder / "config.json", without_paths(read_json(run / "config.json")))
     with expecting(run / "metrics.json"):
-        text = header(read_json(run / "metrics.json")) + card_text(folder, USED)
+        text = header(read_json(run / "metrics.json")) + card_text(folder, USAGE)
     (folder / "README.md").write_text(text, encoding="utf-8")
 
 
-def without_paths(about):
-    """Return the content of a config.json with the last names of paths only, and no list of skipped files."""
-    config = about["config"]
-    names = {place: os.path.basename(os.path.abspath(config[place])) for place in PATHS if config[place]}
-    return about | {"config": config | names, "dataset": about["dataset"] | {"skipped": []}}
+def without_paths(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the content of a config.json with paths cut to their last name, and without the list of skipped files."""
+    config = content["config"]
+    names = {option: os.path.basename(os.path.abspath(config[option])) for option in PATH_OPTIONS if config[option]}
+    return {**content, "config": config | names, "dataset": content["dataset"] | {"skipped": []}}
 
 
-def header(metrics):
+def header(metrics: Mapping[str, Any]) -> str:
     """Return the hub's metadata, YAML between lines of dashes, from the content of a metrics.json."""
     dataset = printable(metrics["dataset"])
     noise = f"{noise_name(metrics)} {level_name(metrics['noise_factor'])}".strip()
@@ -150,5 +161,5 @@ def header(metrics):
     )
 
 
-def _quoted(text):
+def _quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)

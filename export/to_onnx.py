@@ -1,6 +1,9 @@
 """ONNX: model.onnx for onnxruntime, in Python, Node, C++ or a browser."""
 
+import os
 import re
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 import onnx
 import tensorflow as tf
@@ -9,22 +12,34 @@ import tf2onnx
 from export.graph import network
 from keras_dae._util.atomic import atomic_file
 
-OPSET = 17  # read by every onnxruntime since 1.12 (2022)
+if TYPE_CHECKING:
+    import keras
+
+OPSET = 17  # onnxruntime reads it since 1.12 (2022)
 DIMENSIONS = ("batch", "height", "width")
 
 
-def export_onnx(model, path, metadata=None):
-    """Write the network as ONNX, whole or not at all.
+def export_onnx(model: "keras.Model", path: str | os.PathLike, metadata: Mapping[str, str] | None = None) -> None:
+    """Write the network as ONNX, atomically. The same weights and metadata give the same bytes.
 
-    Input `noisy` and output `denoised` are float32 `(batch, height, width, channels)` in [0, 1], any size from 1×1.
+    The input `noisy` and the output `denoised` are float32 `(batch, height, width, channels)` in [0, 1], of any size
+    from 1×1.
 
     Args:
-        model: the Keras model.
-        path: the .onnx file.
-        metadata: str -> str, for the file's `metadata_props`.
+        model: the Keras model of `keras_dae.networks.autoencoder.build_autoencoder`.
+        path: the .onnx file to write.
+        metadata: for the file's `metadata_props`.
 
     Raises:
-        UserError: `model` is not this network, or the file cannot be written.
+        UserError: `model` is another network, or the file cannot be written.
+
+    Example::
+
+        import onnxruntime
+        from export import export_onnx
+
+        export_onnx(model, "model.onnx", {"dataset": "mnist"})
+        (denoised,) = onnxruntime.InferenceSession("model.onnx").run(["denoised"], {"noisy": noisy})
     """
     noisy = tf.TensorSpec((None, None, None, model.input_shape[-1]), tf.float32, "noisy")
     denoise = network(model)
@@ -33,62 +48,91 @@ def export_onnx(model, path, metadata=None):
         input_signature=[noisy],
         opset=OPSET,
     )
-    del proto.opset_import[1:]  # of domains that nothing here is from
+    del proto.opset_import[1:]  # domains that this graph does not use
     proto.graph.name = "denoising_autoencoder"
-    proto.graph.doc_string = ""  # a number that counts what TensorFlow has traced
+    proto.graph.doc_string = ""  # tf2onnx writes a number that counts TensorFlow's traces
     for value in (*proto.graph.input, *proto.graph.output):
         for dimension, name in zip(value.type.tensor_type.shape.dim, DIMENSIONS):
             dimension.dim_param = name
     proto.graph.output[0].type.tensor_type.shape.dim[3].dim_value = model.input_shape[-1]
-    _name_in_order(proto.graph)
-    onnx.helper.set_model_props(proto, metadata or {})
+    _make_deterministic(proto.graph)
+    onnx.helper.set_model_props(proto, dict(metadata or {}))
     onnx.checker.check_model(proto, full_check=True)
     with atomic_file(path) as temporary:
-        onnx.save(proto, temporary)
+        onnx.save(proto, os.fspath(temporary))
 
 
-def _name_in_order(graph):
-    """Order the nodes, and number constants and what tf2onnx made, so that the same network gives the same bytes.
+def _make_deterministic(graph: onnx.GraphProto) -> None:
+    """Sort the nodes and rename what tf2onnx named, so that the same network gives the same bytes.
 
-    tf2onnx goes through sets, and merges equal constants under the name of any of them.
+    tf2onnx iterates over sets, so the order of nodes and the numbers in names vary. It also merges equal constants,
+    under the name of any one of them.
     """
-    _order(graph)
-    constants = {constant.name: constant for constant in graph.initializer}
-    used = list(dict.fromkeys(name for node in graph.node for name in node.input if name in constants))
-    small = [name for name in used if "/bias" not in name and len(constants[name].dims) < 2]
-    names, counted = {name: f"constant_{number}" for number, name in enumerate(small)}, {}
-
-    def rename(name):
-        if name not in names:
-            names[name] = re.sub("__([0-9]+)", lambda found: f"__{counted.setdefault(found[1], len(counted))}", name)
-        return names[name]
-
-    for node in graph.node:
-        node.name = rename(node.name)
-        node.input[:] = map(rename, node.input)
-        node.output[:] = map(rename, node.output)
-    initializers = [constants[name] for name in used]
-    for constant in initializers:
-        constant.name = rename(constant.name)
-    copies = [onnx.TensorProto.FromString(constant.SerializeToString()) for constant in initializers]
-    del graph.initializer[:]
-    graph.initializer.extend(copies)
+    nodes = _sorted_nodes(graph)
+    constants = _used_constants(graph, nodes)
+    names = _new_names(nodes, constants)
+    renamed_nodes = [_renamed_node(node, names) for node in nodes]
+    renamed_constants = [_renamed_constant(constant, names) for constant in constants]
+    del graph.node[:], graph.initializer[:]
+    graph.node.extend(renamed_nodes)
+    graph.initializer.extend(renamed_constants)
 
 
-def _order(graph):
-    """Put each node after those that it needs, as they are met on the way back from the outputs."""
+def _sorted_nodes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    """Return the nodes that the outputs depend on, each after those that it needs: depth first from the outputs."""
     producers = {output: node for node in graph.node for output in node.output}
-    ordered = {}
+    done: dict[str, onnx.NodeProto] = {}  # first output of a node -> the node
+    to_do = [output.name for output in reversed(graph.output)]
+    while to_do:
+        node = producers.get(to_do[-1])
+        if node is None or node.output[0] in done:
+            to_do.pop()
+            continue
+        inputs = [name for name in node.input if name in producers]
+        missing = next((name for name in inputs if producers[name].output[0] not in done), None)
+        if missing is None:
+            done[node.output[0]] = node
+        else:
+            to_do.append(missing)
+    return list(done.values())
 
-    def visit(name):
-        node = producers.get(name)
-        if node is None or node.output[0] in ordered:
-            return
-        for needed in node.input:
-            visit(needed)
-        ordered[node.output[0]] = onnx.NodeProto.FromString(node.SerializeToString())
 
-    for output in graph.output:
-        visit(output.name)
-    del graph.node[:]
-    graph.node.extend(ordered.values())
+def _used_constants(graph: onnx.GraphProto, nodes: Iterable[onnx.NodeProto]) -> list[onnx.TensorProto]:
+    """Return the constants that the nodes use, in the order of their first use."""
+    constants = {constant.name: constant for constant in graph.initializer}
+    used = dict.fromkeys(name for node in nodes for name in node.input if name in constants)
+    return [constants[name] for name in used]
+
+
+def _new_names(nodes: Iterable[onnx.NodeProto], constants: Iterable[onnx.TensorProto]) -> dict[str, str]:
+    """Return old name -> new name, for all nodes, tensors and constants.
+
+    Small constants that are not biases become `constant_<n>`, in the order given. In all other names, tf2onnx's
+    numbers are counted from 0 in the order of their first appearance: with `pad__71` and `crop__9` it is `pad__0` and
+    `crop__1`.
+    """
+    small = [constant.name for constant in constants if "/bias" not in constant.name and len(constant.dims) < 2]
+    names = dict.fromkeys(name for node in nodes for name in (node.name, *node.input, *node.output))
+    others = [name for name in names if name not in small]
+    numbers = dict.fromkeys(number for name in others for number in re.findall(r"__([0-9]+)", name))
+    count = {number: f"__{position}" for position, number in enumerate(numbers)}
+    new_names = {name: re.sub(r"__([0-9]+)", lambda found: count[found[1]], name) for name in others}
+    return new_names | {name: f"constant_{position}" for position, name in enumerate(small)}
+
+
+def _renamed_node(node: onnx.NodeProto, names: Mapping[str, str]) -> onnx.NodeProto:
+    """Return a copy of a node with new names."""
+    renamed = onnx.NodeProto()
+    renamed.CopyFrom(node)
+    renamed.name = names[node.name]
+    renamed.input[:] = [names[name] for name in node.input]
+    renamed.output[:] = [names[name] for name in node.output]
+    return renamed
+
+
+def _renamed_constant(constant: onnx.TensorProto, names: Mapping[str, str]) -> onnx.TensorProto:
+    """Return a copy of a constant with its new name."""
+    renamed = onnx.TensorProto()
+    renamed.CopyFrom(constant)
+    renamed.name = names[constant.name]
+    return renamed

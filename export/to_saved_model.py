@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import tensorflow as tf
@@ -9,25 +10,37 @@ from tensorflow_serving.apis import model_pb2, predict_pb2, prediction_log_pb2
 
 from export.graph import network
 
-WARMUP = "assets.extra/tf_serving_warmup_requests"  # where TF Serving looks for them
-WARMUP_SIZES = ((1, 28, 28), (32, 28, 28), (1, 64, 48))  # batch, height, width
+if TYPE_CHECKING:
+    import keras
+
+WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"  # TF Serving looks for it there
+WARMUP_SHAPES = ((1, 28, 28), (32, 28, 28), (1, 64, 48))  # batch, height, width
 
 
-def export_saved_model(model, path):
+def export_saved_model(model: "keras.Model", path: str | os.PathLike) -> None:
     """Write the network as a SavedModel into the folder `path`, which must not exist.
 
     Signatures:
-        serving_default: `noisy` float32 `(batch, height, width, channels)` in [0, 1] → `denoised`, the same shape;
-            any size from 1×1.
-        denoise_image: `image_bytes` string `(batch,)`, each a PNG or JPEG of any size → `denoised_bytes`, 8-bit PNGs
-            of the same sizes. The names end in `_bytes`, so that TF Serving's REST API takes and gives base64.
+        serving_default: `noisy`, float32 `(batch, height, width, channels)` in [0, 1] → `denoised`, of the same type,
+            shape and range. Any size from 1×1.
+        denoise_image: `image_bytes`, string `(batch,)`, each a PNG or JPEG file of any size → `denoised_bytes`, 8-bit
+            PNG files of the same sizes. The names end in `_bytes`, so TF Serving's REST API uses base64 for them.
 
     Args:
-        model: the Keras model.
-        path: the folder, usually `saved_model/<version>`.
+        model: the Keras model of `keras_dae.networks.autoencoder.build_autoencoder`.
+        path: the folder to write, usually `saved_model/<version>`.
 
     Raises:
-        UserError: `model` is not this network.
+        UserError: `model` is another network.
+
+    Example::
+
+        import tensorflow as tf
+        from export import export_saved_model
+
+        export_saved_model(model, "saved_model/1")
+        denoise = tf.saved_model.load("saved_model/1").signatures["serving_default"]
+        denoised = denoise(noisy=tf.constant(noisy))["denoised"]
     """
     channels = model.input_shape[-1]
     denoise = network(model)
@@ -47,28 +60,22 @@ def export_saved_model(model, path):
 
     signatures = {"serving_default": serving_default, "denoise_image": denoise_image}
     tf.saved_model.save(tf.Module(), path, signatures=signatures)
-    write_warmup(Path(path, WARMUP), channels)
+    write_warmup(Path(path, WARMUP_FILE), channels)
 
 
-def next_version(folder):
-    """Return the number after the highest version below TF Serving's model_base_path `folder`."""
-    versions = [int(path.name) for path in Path(folder).glob("*") if path.name.isdigit()]
-    return max(versions, default=0) + 1
-
-
-def write_warmup(path, channels):
-    """Write requests that TF Serving replays when it loads a version, so that no user waits for the first ones."""
+def write_warmup(path: Path, channels: int) -> None:
+    """Write requests that TF Serving replays when it loads a version, so that users do not wait for the first runs."""
     random = np.random.default_rng(0)
     path.parent.mkdir(parents=True)
     with tf.io.TFRecordWriter(os.fspath(path)) as writer:
-        for size in WARMUP_SIZES:
-            noisy = random.random((*size, channels), np.float32)
-            writer.write(_log("serving_default", noisy=noisy).SerializeToString())
+        for shape in WARMUP_SHAPES:
+            noisy = random.random((*shape, channels), np.float32)
+            writer.write(_request_log("serving_default", noisy=noisy).SerializeToString())
             images = [tf.io.encode_png(np.uint8(255 * image)).numpy() for image in noisy]
-            writer.write(_log("denoise_image", image_bytes=np.array(images)).SerializeToString())
+            writer.write(_request_log("denoise_image", image_bytes=np.array(images)).SerializeToString())
 
 
-def _log(signature, **inputs):
+def _request_log(signature, **inputs):
     request = predict_pb2.PredictRequest(
         model_spec=model_pb2.ModelSpec(signature_name=signature),
         inputs={name: tf.make_tensor_proto(value) for name, value in inputs.items()},

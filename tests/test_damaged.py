@@ -13,7 +13,8 @@ import pytest
 from conftest import assert_user_error
 from PIL import Image
 
-from export.run import export_run, int8_tolerance
+from export.recheck import int8_tolerance
+from export.run import export_run
 from keras_dae.config import TrainConfig
 from keras_dae.data import mnist
 from keras_dae.data.load import load_dataset

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from export.parity.check import reference
+from export.parity.cases import reference
 from export.to_onnx import export_onnx
 from keras_dae.denoise import denoiser as denoise
 from keras_dae.denoise.denoiser import load_denoiser

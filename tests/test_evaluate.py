@@ -7,7 +7,7 @@ import pytest
 from conftest import assert_user_error
 from PIL import Image
 
-from export.parity import check as parity
+from export.parity import cases
 from export.run import export_run
 from keras_dae.config import TrainConfig
 from keras_dae.errors import UserError
@@ -25,8 +25,8 @@ def run(digits_npz, tmp_path_factory):
     config = TrainConfig(dataset=str(digits_npz), epochs=1, batch_size=16)
     run = train_and_evaluate(config, tmp_path_factory.mktemp("evaluate") / "run")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parity, "BATCHES", (2,))
-        patch.setattr(parity, "SIZES", ((28, 28), (17, 30)))
+        patch.setattr(cases, "BATCH_SIZES", (2,))
+        patch.setattr(cases, "IMAGE_SIZES", ((28, 28), (17, 30)))
         export_run(run)
     return run
 

@@ -15,9 +15,10 @@ from conftest import assert_user_error
 from safetensors.numpy import save_file
 
 import export
+from export import int8_loss, recheck, to_onnx
 from export.__main__ import main
-from export.graph import mirrored, padded_size
-from export.parity import check as parity
+from export.graph import in_blocks, padded_size, reflected_index
+from export.parity import cases
 from export.parity.check import ParityError, verify
 from export.run import export_run
 from export.to_onnx import export_onnx
@@ -52,17 +53,17 @@ def onnx_file(model, tmp_path_factory):
 
 @pytest.fixture
 def few_cases(monkeypatch):
-    """A quicker proof, for tests of what it does with wrong artefacts."""
-    monkeypatch.setattr(parity, "BATCHES", (2,))
-    monkeypatch.setattr(parity, "SIZES", ((28, 28), (5, 3)))
+    """Few parity cases, for tests that look at the reaction to wrong artefacts."""
+    monkeypatch.setattr(cases, "BATCH_SIZES", (2,))
+    monkeypatch.setattr(cases, "IMAGE_SIZES", ((28, 28), (5, 3)))
 
 
 def content(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-class TestGate:
-    """The proof passes what is right and finds what is wrong."""
+class TestVerify:
+    """The parity check accepts right artefacts and finds wrong ones."""
 
     @pytest.mark.slow
     @pytest.mark.parametrize("channels", [1, 3])
@@ -148,7 +149,7 @@ class TestGate:
 
     @pytest.mark.slow
     @pytest.mark.parametrize("name", ["garbage.onnx", "missing.onnx", "no_saved_model"])
-    def test_what_does_not_run(self, model, tmp_path, few_cases, name):
+    def test_artefact_that_does_not_run(self, model, tmp_path, few_cases, name):
         if name == "garbage.onnx":
             (tmp_path / name).write_bytes(b"garbage")
         kind = "onnx" if name.endswith("onnx") else "saved_model"
@@ -169,7 +170,7 @@ def layer(graph, name):
 
 class TestOnnx:
     @pytest.mark.slow
-    def test_same_bytes_whatever_the_hashes(self, model, onnx_file, tmp_path):
+    def test_same_bytes_for_every_hash_seed(self, model, onnx_file, tmp_path):
         model.save(tmp_path / "model.keras")
         code = (
             "from keras_dae.networks.keras_file import load_model; from export.to_onnx import export_onnx; "
@@ -244,7 +245,7 @@ class TestSavedModel:
 
 
 class TestRun:
-    def test_everything_is_there_and_proven(self, trained):
+    def test_everything_is_there_and_verified(self, trained):
         assert (trained / "saved_model/1/saved_model.pb").is_file()
         entries = json.loads((trained / "parity.json").read_text())
         assert set(entries) == {"saved_model", "onnx", "int8"}
@@ -268,13 +269,13 @@ class TestRun:
         assert {path.name for path in (run / "saved_model").iterdir()} == {"1", "2"}
 
     @pytest.mark.slow
-    def test_difference_leaves_everything_as_it_was(self, run, monkeypatch, capsys, few_cases):
+    def test_a_difference_leaves_all_files_untouched(self, run, monkeypatch, capsys, few_cases):
         def wrong(model, path, metadata=None):
             other = keras.models.clone_model(model)
             other.set_weights([weight + 0.01 for weight in model.get_weights()])
             export_onnx(other, path, metadata)
 
-        monkeypatch.setattr("export.to_onnx.export_onnx", wrong)
+        monkeypatch.setattr(to_onnx, "export_onnx", wrong)
         before = content(run)
         assert main([str(run), "--formats", "saved_model", "onnx"]) == 1
         assert "model.onnx: noise 2×28×28: differs by" in capsys.readouterr().err
@@ -282,7 +283,7 @@ class TestRun:
 
     @pytest.mark.slow
     def test_costly_int8_is_left_out(self, run, monkeypatch, capsys, few_cases):
-        monkeypatch.setattr("export.run.INT8_LOSS", -1.0)
+        monkeypatch.setattr(int8_loss, "MAX_INT8_LOSS", -1.0)
         before = (run / "model.int8.onnx").read_bytes()
         assert main([str(run)]) == 0
         assert "note: int8 loses" in capsys.readouterr().err
@@ -303,8 +304,8 @@ class TestRun:
         assert main([str(run), "--check"]) == 1
 
     @pytest.mark.slow
-    def test_int8_is_judged_by_the_runs_own_images(self, run, monkeypatch, few_cases):
-        monkeypatch.setattr("export.parity.check.INT8_TOLERANCE", 0.0)  # unlike digits, which it may never have seen
+    def test_int8_is_judged_on_the_images_of_the_run(self, run, monkeypatch, few_cases):
+        monkeypatch.setattr(recheck, "INT8_TOLERANCE", 0.0)  # for digits, which it may never have seen
         assert main([str(run), "--formats", "int8"]) == 0
         assert main([str(run), "--check"]) == 0
 
@@ -364,7 +365,7 @@ class TestBadInput:
         shutil.copy(run / "model.keras", tmp_path / "bare")
         self.check(capsys, [tmp_path / "bare", "--check"], "found no saved_model, no model.onnx")
 
-    def test_what_is_asked_for_must_be_there(self, run, capsys):
+    def test_a_requested_format_must_be_there(self, run, capsys):
         (run / "model.int8.onnx").unlink()
         self.check(capsys, [run, "--check", "--formats", "onnx", "int8"], "found no model.int8.onnx")
 
@@ -377,19 +378,30 @@ class TestBadInput:
             Path(path).write_bytes(b"half")
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr("export.to_onnx.export_onnx", full)
+        monkeypatch.setattr(to_onnx, "export_onnx", full)
         before = content(run)
         self.check(capsys, [run, "--formats", "onnx"], "No space left")
         assert content(run) == before
 
 
 @pytest.mark.parametrize("size", [*range(1, 30), 97])
-def test_mirrored_is_what_numpy_calls_reflect(size):
+def test_images_are_continued_as_numpy_reflects_them(size):
     size_before = tf.constant(size, tf.int64)
-    rows = mirrored(tf.range(padded_size(size_before)), size_before).numpy()
+    rows = reflected_index(tf.range(padded_size(size_before)), size_before).numpy()
     assert len(rows) == max(20, -(-size // 4) * 4)
     assert rows.tolist() == np.pad(np.arange(size), (0, len(rows) - size), "reflect" if size > 1 else "edge").tolist()
-    assert rows.tolist() == parity.mirrored(size)
+    assert rows.tolist() == cases.reflected_rows(size)
+
+
+@pytest.mark.parametrize("block", [1, 2])
+def test_in_blocks_is_the_transposed_convolution(block):
+    random = np.random.default_rng(block)
+    kernel = random.random((3, 3, 2, 3), np.float32)
+    pixels = random.random((1, 8, 12, 3), np.float32)
+    expected = tf.nn.conv2d_transpose(pixels, kernel, (1, 17, 25, 2), 2, "VALID")[:, 1:, 1:]
+    taken = tf.nn.space_to_depth(pixels, block) if block > 1 else pixels
+    blocks = tf.nn.conv2d(taken, in_blocks(kernel, block), 1, [[0, 0], [0, 1], [0, 1], [0, 0]])
+    np.testing.assert_allclose(tf.nn.depth_to_space(blocks, 2 * block), expected, atol=1e-5)
 
 
 def test_public_names_load():

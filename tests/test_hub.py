@@ -14,8 +14,9 @@ from huggingface_hub import ModelCard
 from huggingface_hub.repocard import metadata_load
 from huggingface_hub.repocard_data import eval_results_to_model_index, model_index_to_eval_results
 
+from export import to_hub
 from export.__main__ import main
-from export.parity import check as parity
+from export.parity import cases
 from export.run import export_run
 from export.to_hub import header
 from export.to_onnx import export_onnx
@@ -31,10 +32,10 @@ METRICS = {"noise": ["gaussian"], "noise_factor": [0.1, 0.5], "test": {"mse": 1e
 
 @pytest.fixture(scope="module", autouse=True)
 def few_cases():
-    """A quicker proof; test_export.py has the whole one."""
+    """Few parity cases; test_export.py runs all of them."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parity, "BATCHES", (2,))
-        patch.setattr(parity, "SIZES", ((28, 28), (5, 3)))
+        patch.setattr(cases, "BATCH_SIZES", (2,))
+        patch.setattr(cases, "IMAGE_SIZES", ((28, 28), (5, 3)))
         yield
 
 
@@ -92,11 +93,11 @@ class TestFolder:
             assert result.metric_value == pytest.approx(measured[name], abs=1e-6)
             assert (result.task_type, result.dataset_split) == ("image-to-image", "test")
             assert result.dataset_name == "tiny with gaussian noise 0.5"
-        # Nothing of the header is lost on the way through the hub's own reader and writer.
+        # The hub's own reader and writer lose nothing of the header.
         index = metadata_load(hub / "README.md")["model-index"]
         assert eval_results_to_model_index(*model_index_to_eval_results(index)) == index
 
-    def test_card_is_the_runs_own(self, hub, trained):
+    def test_card_is_that_of_the_run(self, hub, trained):
         text = ModelCard.load(hub / "README.md").text
         own = (trained / "README.md").read_text(encoding="utf-8")
         assert text.strip().split("\n## Exports\n")[0] == own.split("\n## Exports\n")[0]
@@ -114,14 +115,14 @@ class TestFolder:
         expected = keras.models.load_model("model.keras")(noisy)
         np.testing.assert_allclose(names["denoised"], expected, atol=1e-5)
 
-    def test_proof_is_of_its_own_files(self, hub):
+    def test_parity_json_describes_these_files(self, hub):
         import hashlib
 
-        proof = json.loads((hub / "parity.json").read_text())
-        assert set(proof) == {"onnx", "int8"}
-        for entry in proof.values():
+        parity = json.loads((hub / "parity.json").read_text())
+        assert set(parity) == {"onnx", "int8"}
+        for entry in parity.values():
             assert hashlib.sha256((hub / entry["file"]).read_bytes()).hexdigest() == entry["sha256"]
-        assert proof["int8"]["psnr_lost_db"] <= 0.1
+        assert parity["int8"]["psnr_lost_db"] <= 0.1
 
     def test_holds_no_path_of_this_machine(self, hub, digits_npz):
         assert json.loads((hub / "config.json").read_text())["config"]["dataset"] == "tiny.npz"
@@ -187,29 +188,29 @@ class TestRefused:
         (run / "metrics.json").unlink()
         self.check(capsys, [run, "--formats", "hf", "--output-dir", tmp_path / "hub"], "no metrics.json")
 
-    def test_hf_alone_and_with_a_folder(self, run, tmp_path, capsys):
+    def test_hf_must_be_alone_and_needs_a_folder(self, run, tmp_path, capsys):
         self.check(capsys, [run, "--formats", "hf"], "--output-dir")
         self.check(capsys, [run, "--formats", "hf", "onnx", "--output-dir", tmp_path / "hub"], "alone")
 
     @pytest.mark.slow
-    def test_what_is_not_proven_is_not_published(self, run, tmp_path, capsys):
+    def test_an_export_that_fails_the_check_is_not_published(self, run, tmp_path, capsys):
         export_onnx(build_autoencoder(initialization="torch", seed=9), run / "model.onnx")
         assert main([str(run), "--formats", "hf", "--output-dir", str(tmp_path / "hub")]) == 1
         assert "model.onnx: noise 2×28×28: differs by" in capsys.readouterr().err
         assert not (tmp_path / "hub").exists()
 
-    def test_failing_half_way_leaves_nothing(self, run, tmp_path, monkeypatch, capsys):
+    def test_failing_halfway_leaves_nothing(self, run, tmp_path, monkeypatch, capsys):
         def full(*args):
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr("export.to_hub.check_run", lambda run, formats: ({}, {}))
-        monkeypatch.setattr("export.to_hub.write_json", full)
+        monkeypatch.setattr(to_hub, "check_run", lambda run, formats: ({}, {}))
+        monkeypatch.setattr(to_hub, "write_json", full)
         self.check(capsys, [run, "--formats", "hf", "--output-dir", tmp_path / "hub"], "No space left")
         assert {path.name for path in tmp_path.iterdir()} <= {"run", ".hub.lock"}
 
     @pytest.mark.slow
-    def test_costly_int8_stays_away(self, run, tmp_path):
-        """As `export_run` leaves out what costs too much."""
+    def test_without_int8(self, run, tmp_path):
+        """`export_run` leaves out an 8-bit model that loses too much."""
         (run / "model.int8.onnx").unlink()
         assert main([str(run), "--formats", "hf", "--output-dir", str(tmp_path / "hub")]) == 0
         assert [path.name for path in (tmp_path / "hub/onnx").iterdir()] == ["model.onnx"]

@@ -1,4 +1,4 @@
-"""LiteRT: model.tflite, its proof, and what other people's programs do with it."""
+"""LiteRT: model.tflite, its parity check, and what other programs do with it."""
 
 import importlib.util
 import json
@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 from conftest import assert_user_error
 
+from export import artefacts, to_litert
 from export.__main__ import main
-from export.parity import check as parity
-from export.parity.check import ParityError, reference, verify
+from export.parity import cases
+from export.parity.cases import reference
+from export.parity.check import ParityError, verify
 from export.to_litert import export_litert
 from keras_dae.errors import UserError
 from keras_dae.networks.autoencoder import build_autoencoder
@@ -34,20 +36,20 @@ def tflite(model, tmp_path_factory):
 
 @pytest.fixture
 def run(model, tmp_path):
-    """A folder with model.keras alone."""
+    """A folder that holds only model.keras."""
     save_model(model, tmp_path / "run" / "model.keras")
     return tmp_path / "run"
 
 
 @pytest.fixture
 def few_cases(monkeypatch):
-    """A quicker proof, for tests of what it does with wrong artefacts."""
-    monkeypatch.setattr(parity, "BATCHES", (2,))
-    monkeypatch.setattr(parity, "SIZES", ((28, 28), (5, 3)))
+    """Few parity cases, for tests that look at the reaction to wrong artefacts."""
+    monkeypatch.setattr(cases, "BATCH_SIZES", (2,))
+    monkeypatch.setattr(cases, "IMAGE_SIZES", ((28, 28), (5, 3)))
 
 
 @needs_litert
-class TestProof:
+class TestVerify:
     @pytest.mark.slow
     def test_equals_keras_at_every_size(self, model, tflite):
         (entry,) = verify(model, {"litert": tflite}).values()
@@ -69,7 +71,7 @@ class TestProof:
 
     @pytest.mark.slow
     @pytest.mark.parametrize("size", [-5000, 0])
-    def test_what_does_not_run(self, model, tflite, tmp_path, few_cases, size):
+    def test_artefact_that_does_not_run(self, model, tflite, tmp_path, few_cases, size):
         (tmp_path / "broken.tflite").write_bytes(tflite.read_bytes()[:size])
         with pytest.raises(ParityError, match=r"broken\.tflite does not run"):
             verify(model, {"litert": tmp_path / "broken.tflite"})
@@ -109,7 +111,7 @@ assert not {"tensorflow", "keras"} & set(sys.modules)
         np.testing.assert_allclose(names["denoised"], reference(model, names["noisy"]), atol=1e-5)
 
     def test_every_operator_is_built_in(self, tflite):
-        """A custom or `Flex` operator needs a runtime that TensorFlow is built into."""
+        """Custom and `Flex` operators need a runtime with TensorFlow built in."""
         from tensorflow.lite.python import schema_py_generated as schema
 
         content = schema.Model.GetRootAs(tflite.read_bytes())
@@ -124,7 +126,7 @@ assert not {"tensorflow", "keras"} & set(sys.modules)
 @needs_litert
 class TestRun:
     @pytest.mark.slow
-    def test_written_proven_and_checked(self, run, capsys, few_cases):
+    def test_written_verified_and_checked(self, run, capsys, few_cases):
         assert main([str(run), "--formats", "litert"]) == 0
         assert {path.name for path in run.iterdir()} == {"model.keras", "model.tflite", "parity.json"}
         (entry,) = json.loads((run / "parity.json").read_text()).values()
@@ -137,28 +139,26 @@ class TestRun:
         assert "model.tflite: noise 2×28×28: differs by" in capsys.readouterr().err
 
     @pytest.mark.slow
-    def test_difference_leaves_everything_as_it_was(self, run, monkeypatch, few_cases):
+    def test_a_difference_leaves_all_files_untouched(self, run, monkeypatch, few_cases):
         def wrong(model, path):
             shutil.copy(run / "wrong.tflite", path)
 
         export_litert(build_autoencoder(initialization="torch", seed=9), run / "wrong.tflite")
-        monkeypatch.setattr("export.to_litert.export_litert", wrong)
+        monkeypatch.setattr(to_litert, "export_litert", wrong)
         before = {path.name for path in run.iterdir()}
         assert main([str(run), "--formats", "litert"]) == 1
         assert {path.name for path in run.iterdir()} == before
 
     def test_not_among_the_defaults(self):
-        from export.run import DEFAULT_FORMATS
-
-        assert DEFAULT_FORMATS == ("saved_model", "onnx", "int8")
+        assert artefacts.DEFAULT_FORMATS == ("saved_model", "onnx", "int8")
 
 
 class TestMissingPackage:
-    """What those are told who did not install it."""
+    """ai-edge-litert is not installed."""
 
     @pytest.fixture(autouse=True)
     def missing(self, monkeypatch):
-        monkeypatch.setattr("export.run.find_spec", lambda name: None)
+        monkeypatch.setattr(artefacts, "find_spec", lambda name: None)
 
     @pytest.mark.parametrize("command", [["--formats", "litert"], ["--formats", "litert", "--check"], ["--check"]])
     def test_one_line(self, run, capsys, command):

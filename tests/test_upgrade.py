@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export.run import check_run
+from export.recheck import check_run
 from keras_dae.config import TrainConfig
 from keras_dae.denoise.denoiser import load_denoiser
 from keras_dae.evaluate.measure import evaluate

@@ -11,7 +11,7 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from export.run import check_run
+from export.recheck import check_run
 from keras_dae import pretrained
 from keras_dae._util.json_files import read_json
 from keras_dae.data.load import load_dataset

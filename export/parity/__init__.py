@@ -1,1 +1,1 @@
-"""The parity check: every export is run in a fresh process and compared with Keras."""
+"""The parity check: every export is run in a fresh process and compared with Keras, pixel by pixel."""

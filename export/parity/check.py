@@ -1,66 +1,86 @@
-"""The proof: every artefact is run in a fresh process without Keras, and must give Keras's own pixels."""
+"""The parity check: every artefact runs in a fresh process without Keras, and must give the same pixels as Keras."""
 
+import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from keras_dae.data.digits import render_digits
+from export.parity import cases
+from export.parity.cases import parity_inputs, reference
 from keras_dae.errors import CheckFailed
-from keras_dae.networks.geometry import AUTOENCODER
 
-BATCHES = (1, 2, 7)
-SIZES = ((28, 28), (20, 20), (64, 48), (37, 50), (17, 17), (5, 3), (1, 1))
-KINDS = ("noise", "digits", "zeros", "ones")
-TOLERANCE = 1e-5  # of any pixel, on the [0, 1] scale
-PNG_TOLERANCE = 1  # of 255: a value between two levels may go to either
-INT8_TOLERANCE = 0.1  # root mean square of a batch, on the [0, 1] scale, where it is not known what it was
-INT8_SLACK = 0.01  # of the root mean square, for another machine's arithmetic
-PACKAGES = {  # whose versions the proof holds for, besides Keras's and NumPy's
+if TYPE_CHECKING:
+    import keras
+
+Arrays = dict[str, np.ndarray]  # name of a case -> its batch
+
+TOLERANCE = 1e-5  # maximum error of a pixel, on the [0, 1] scale
+PNG_TOLERANCE = 1  # of 255: a value halfway between two levels may be rounded to either
+INT8_TOLERANCE = 0.1  # root mean square error of a batch, on the [0, 1] scale, if parity.json has no earlier value
+INT8_SLACK = 0.01  # how much the root mean square error may exceed that earlier value, on another machine
+INT8_KINDS = ("digits", "zeros")  # 8 bits clip values that calibration never saw, as in random and all-white images
+RECORDED_PACKAGES = {  # format -> packages whose versions are recorded, besides Keras and NumPy
     "saved_model": ("tensorflow",),
     "onnx": ("onnx", "onnxruntime"),
     "int8": ("onnx", "onnxruntime"),
     "litert": ("tensorflow", "ai-edge-litert"),
 }
-INT8_KINDS = ("digits", "zeros")  # 8 bits clip what calibration never saw, such as random and all-white images
 
 
 class ParityError(CheckFailed):
-    """An artefact that does not compute what the Keras model does; exit status 1."""
+    """An artefact does not compute what the Keras model computes. A command exits with status 1."""
 
 
-def verify(model, artefacts, int8_tolerance=INT8_TOLERANCE):
-    """Run artefacts and compare them with `model`; return what parity.json holds: an entry for each.
+def verify(
+    model: "keras.Model", artefacts: Mapping[str, str | os.PathLike], int8_tolerance: float = INT8_TOLERANCE
+) -> dict[str, dict]:
+    """Run artefacts in fresh processes and compare their outputs with `model`.
 
     Args:
-        model: the Keras model.
-        artefacts: `saved_model`, `onnx`, `int8` or `litert` -> path.
-        int8_tolerance: root mean square error that 8 bits may make on digits. How much is right depends on what the
-            network was trained on: what it loses on its own images is measured beside this, see `export.export_run`.
+        model: the Keras model that was exported.
+        artefacts: format -> path. Formats: `saved_model`, `onnx`, `int8`, `litert`.
+        int8_tolerance: root mean square error that an 8-bit model may have on digits, on the [0, 1] scale. How much
+            is acceptable depends on the images that the network was trained on, so `export.export_run` judges an
+            8-bit model by the PSNR that it loses on those.
+
+    Returns:
+        format -> entry, as parity.json holds them: the errors and tolerances, the cases, and the versions of packages.
 
     Raises:
-        ParityError: an output that differs, has a wrong shape, or holds NaN; says which, where, and by how much.
+        ParityError: an output differs, has a wrong shape or holds NaN, or an artefact does not run. The message names
+            the artefact and the case, and says by how much the output differs.
+
+    Example::
+
+        from export import export_onnx, verify
+
+        export_onnx(model, "model.onnx")
+        verify(model, {"onnx": "model.onnx"})["onnx"]["max_abs_error"]  # such as 6e-7
     """
     inputs = parity_inputs(model.input_shape[-1])
     expected = {name: reference(model, noisy) for name, noisy in inputs.items()}
     entries, problems = {}, []
     for kind, path in artefacts.items():
         outputs = run_in_fresh_process(path, inputs)
-        entry, wrong = (
-            check_int8(outputs, expected, int8_tolerance) if kind == "int8" else check_float(outputs, expected)
-        )
+        if kind == "int8":
+            entry, found = check_int8(outputs, expected, int8_tolerance)
+        else:
+            entry, found = check_float(outputs, expected)
         if kind == "saved_model":
-            png_entry, png_wrong = check_png(outputs, inputs, model)
-            entry, wrong = entry | png_entry, wrong + png_wrong
-        problems += [f"{Path(path).name}: {problem}" for problem in wrong]
+            png_entry, png_found = check_png(outputs, inputs, model)
+            entry, found = entry | png_entry, found + png_found
+        problems += [f"{Path(path).name}: {problem}" for problem in found]
         entries[kind] = entry | {
-            "batches": list(BATCHES),
-            "sizes": [f"{height}×{width}" for height, width in SIZES],
-            "images": list(KINDS),
-            "versions": {package: version(package) for package in ("keras", "numpy", *PACKAGES[kind])},
+            "batches": list(cases.BATCH_SIZES),
+            "sizes": [f"{height}×{width}" for height, width in cases.IMAGE_SIZES],
+            "images": list(cases.IMAGE_KINDS),
+            "versions": {package: version(package) for package in ("keras", "numpy", *RECORDED_PACKAGES[kind])},
         }
     if problems:
         shown = "; ".join(problems[:3]) + (f"; and {len(problems) - 3} more" if len(problems) > 3 else "")
@@ -68,31 +88,51 @@ def verify(model, artefacts, int8_tolerance=INT8_TOLERANCE):
     return entries
 
 
-def check_float(outputs, expected):
-    """Compare pixel by pixel; return an entry of parity.json, and what is wrong, in words."""
+def check_float(outputs: Arrays, expected: Arrays) -> tuple[dict, list[str]]:
+    """Compare every pixel. Return the errors, as an entry of parity.json, and the problems, in words."""
     errors, problems = compare(outputs, expected, TOLERANCE)
     return {"max_abs_error": max(errors), "tolerance": TOLERANCE}, problems
 
 
-def check_png(outputs, inputs, model):
-    """Compare what `denoise_image` gave for the 8-bit images; otherwise like `check_float`."""
+def check_png(outputs: Arrays, inputs: Arrays, model: "keras.Model") -> tuple[dict, list[str]]:
+    """Compare the 8-bit images that `denoise_image` gave, `png:<name>` in `outputs`. Return the same as `check_float`.
+
+    The signature reads the inputs from PNG files, so here, too, they are rounded to 8 bits first.
+    """
     rounded = {name: np.rint(255 * noisy).astype(np.float32) / 255 for name, noisy in inputs.items()}
     expected = {f"png:{name}": np.rint(255 * reference(model, noisy)) for name, noisy in rounded.items()}
     errors, problems = compare(outputs, expected, PNG_TOLERANCE)
     return {"png_max_abs_error": max(errors), "png_tolerance": PNG_TOLERANCE}, problems
 
 
-def check_int8(outputs, expected, tolerance):
-    """Check that all are numbers within 1 of Keras, and close where calibration has been; else like `check_float`."""
+def check_int8(outputs: Arrays, expected: Arrays, tolerance: float) -> tuple[dict, list[str]]:
+    """Check that no pixel is NaN or more than 1 from Keras, and that INT8_KINDS are close. Else like `check_float`."""
     errors, problems = compare(outputs, expected, tolerance=1)
-    judged = {name: right for name, right in expected.items() if name.startswith(INT8_KINDS)}
-    rms, rms_problems = compare(outputs, judged, tolerance, lambda error: np.sqrt(np.mean(error**2)))
+    calibrated = {name: right for name, right in expected.items() if name.startswith(INT8_KINDS)}
+    rms, rms_problems = compare(outputs, calibrated, tolerance, lambda error: np.sqrt(np.mean(error**2)))
     entry = {"max_abs_error": max(errors), "max_rms_error": max(rms), "tolerance": tolerance}
     return entry, problems + [problem for problem in rms_problems if problem not in problems]
 
 
-def compare(outputs, expected, tolerance, measure=np.max):
-    """Return a measure of each case's absolute errors, and what is wrong, in words."""
+def compare(
+    outputs: Arrays, expected: Arrays, tolerance: float, measure: Callable[[np.ndarray], float] = np.max
+) -> tuple[list[float], list[str]]:
+    """Compare the outputs of all cases.
+
+    Args:
+        outputs: what an artefact gave. Other cases than those in `expected` are ignored.
+        expected: what Keras gave.
+        tolerance: the largest error that is accepted.
+        measure: function from the absolute errors of a batch to its error.
+
+    Returns:
+        The errors of the cases, and the problems, in words. A case without an output, or whose output has a wrong
+        shape, is a problem and has no error.
+
+    Example:
+        >>> compare({"a": np.array([1.0, 2.5])}, {"a": np.array([1.0, 2.0])}, tolerance=0.1)
+        ([0.0, 0.5], ['a: differs by 0.5, more than 0.1'])
+    """
     errors, problems = [0.0], []
     for name, right in expected.items():
         got = outputs.get(name)
@@ -101,55 +141,21 @@ def compare(outputs, expected, tolerance, measure=np.max):
             continue
         error = float(measure(np.abs(got.astype(np.float64) - right)))
         errors.append(error)
-        if not error <= tolerance:  # also for NaN
+        if not error <= tolerance:  # true for NaN as well
             problems.append(f"{name}: differs by {error:.3g}, more than {tolerance:g}")
     return errors, problems
 
 
-def parity_inputs(channels):
-    """Return name -> noisy batch, float32 `(batch, height, width, channels)`, for every batch, size and kind."""
-    random = np.random.default_rng(0)
-    digits = render_digits(64, seed=0)[0].reshape(8, 8, 28, 28).transpose(0, 2, 1, 3).reshape(224, 224) / 255
-    inputs = {}
-    for batch in BATCHES:
-        for height, width in SIZES:
-            shape = (batch, height, width, channels)
-            corners = random.integers(0, (224 - height, 224 - width), (batch, 2))
-            made = {
-                "noise": random.random(shape),
-                "digits": np.stack([digits[y : y + height, x : x + width, None] for y, x in corners])
-                * np.ones(channels),
-                "zeros": np.zeros(shape),
-                "ones": np.ones(shape),
-            }
-            for kind in KINDS:
-                inputs[f"{kind} {batch}×{height}×{width}"] = np.broadcast_to(made[kind], shape).astype(np.float32)
-    return inputs
+def run_in_fresh_process(path: str | os.PathLike, inputs: Arrays) -> Arrays:
+    """Run an artefact on `inputs` in a new Python process, by consumer.py, and return its outputs under the same names.
 
-
-def reference(model, noisy):
-    """Return the Keras model's output for images of any size: mirrored up to a size it takes, and cropped."""
-    height, width = noisy.shape[1:3]
-    rows, columns = (mirrored(size) for size in (height, width))
-    return np.asarray(model(noisy[:, rows][:, :, columns]))[:, :height, :width]
-
-
-def mirrored(size):
-    """Return the rows of an image of `size` rows that continue it by reflection to a size that the network takes.
-
-    Written apart from `export.graph.mirrored`, which it checks: back and forth is listed here, not computed.
+    Raises:
+        ParityError: the artefact does not run.
     """
-    back_and_forth = [*range(size), *range(size - 2, 0, -1)]
-    padded = AUTOENCODER.padded_size(size)
-    return [back_and_forth[row % len(back_and_forth)] for row in range(padded)]
-
-
-def run_in_fresh_process(path, inputs):
-    """Return the outputs of an artefact for `inputs`, both name -> array, from a Python process of its own."""
     with tempfile.TemporaryDirectory() as folder:
         files = [str(Path(folder, name)) for name in ("inputs.npz", "outputs.npz")]
         np.savez(files[0], **inputs)
-        command = [sys.executable, "-P", Path(__file__).with_name("consumer.py"), path, *files]
+        command = [sys.executable, "-P", str(Path(__file__).with_name("consumer.py")), os.fspath(path), *files]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]

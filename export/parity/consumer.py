@@ -1,34 +1,38 @@
-"""One artefact, run as its users run it: without Keras, in a process of its own.
+"""Run one artefact as its users run it: in a new process, without Keras.
 
-`python consumer.py ARTEFACT inputs.npz outputs.npz` reads arrays `noisy` batches under any names and writes
-the denoised ones under the same names. A SavedModel is called by its signatures; its `denoise_image` gets and gives
-8-bit PNGs, and its results stand under `png:<name>` as uint8.
+`python consumer.py ARTEFACT inputs.npz outputs.npz` reads noisy batches, stored under any names, and writes the
+denoised batches under the same names. Both signatures of a SavedModel are run. `denoise_image` reads and writes 8-bit
+PNG files; its outputs are stored as uint8 under `png:<name>`.
 """
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+Arrays = dict[str, np.ndarray]  # name -> batch (batch, height, width, channels)
 
-def run_onnx(path, inputs):
-    """Return what onnxruntime makes of each batch."""
+
+def run_onnx(path: str, inputs: Arrays) -> Arrays:
+    """Run an ONNX file with onnxruntime; return the denoised batches."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     return {name: session.run(["denoised"], {"noisy": noisy})[0] for name, noisy in inputs.items()}
 
 
-def run_litert(path, inputs):
-    """Return what LiteRT makes of each batch; the runner resizes the input to it."""
+def run_litert(path: str, inputs: Arrays) -> Arrays:
+    """Run a LiteRT file; return the denoised batches. The signature runner resizes the model to each batch."""
     from ai_edge_litert.interpreter import Interpreter
 
     runner = Interpreter(path).get_signature_runner("serving_default")
     return {name: runner(noisy=noisy)["denoised"] for name, noisy in inputs.items()}
 
 
-def run_saved_model(path, inputs):
-    """Return what both signatures make of each batch, after replaying the warm-up requests."""
+def run_saved_model(path: str, inputs: Arrays) -> Arrays:
+    """Run both signatures of a SavedModel, after the warm-up requests; return the denoised batches."""
     import tensorflow as tf
 
     signatures = tf.saved_model.load(str(path)).signatures
@@ -42,8 +46,8 @@ def run_saved_model(path, inputs):
     return outputs
 
 
-def replay_warmup(path, signatures):
-    """Call `signatures` with the requests in a warm-up file, as TF Serving does when it loads a version."""
+def replay_warmup(path: Path, signatures: Mapping[str, Any]) -> None:
+    """Send the requests in a warm-up file to `signatures`, as TF Serving does when it loads a version."""
     import tensorflow as tf
     from tensorflow_serving.apis import prediction_log_pb2
 
@@ -53,9 +57,9 @@ def replay_warmup(path, signatures):
         signatures[request.model_spec.signature_name](**inputs)
 
 
-def main(path, inputs_file, outputs_file):
-    """Run one artefact on the inputs in a file."""
-    sys.modules["keras"] = None  # from here on an attempt to import it fails
+def main(path: str, inputs_file: str, outputs_file: str) -> None:
+    """Run one artefact on the batches in a file."""
+    sys.modules["keras"] = None  # from now on, importing it fails
     with np.load(inputs_file, allow_pickle=False) as arrays:
         inputs = dict(arrays)
     outputs = {".onnx": run_onnx, ".tflite": run_litert}.get(Path(path).suffix, run_saved_model)(path, inputs)

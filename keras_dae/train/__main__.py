@@ -33,9 +33,9 @@ def main(argv=None, prog="python -m keras_dae.train"):
 
 def _export(run, dataset):
     """Export a run and print what the parity check found."""
-    from export.run import export_run, print_proof
+    from export.run import export_run, print_parity
 
-    print_proof(run, export_run(run, dataset=dataset))
+    print_parity(run, export_run(run, dataset=dataset))
 
 
 def _config(config=None, **options):

@@ -1,0 +1,107 @@
+"""Quantize a run's ONNX file, and measure how much PSNR the 8-bit model loses on noisy test images."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from keras_dae._util.batches import run_in_batches
+from keras_dae.config import TrainConfig
+from keras_dae.data.load import load_dataset
+from keras_dae.errors import UserError
+
+CALIBRATION_BATCHES = 8
+MAX_INT8_LOSS = 0.1  # dB of PSNR
+
+
+@dataclass(frozen=True)
+class Int8Loss:
+    """What 8 bits cost. These fields stand in parity.json.
+
+    Attributes:
+        psnr_db: PSNR of the 8-bit model, in dB.
+        psnr_lost_db: by how many dB that is less than the float model's PSNR.
+        test_images: how many images were measured.
+        bytes: size of the 8-bit file.
+    """
+
+    psnr_db: float
+    psnr_lost_db: float
+    test_images: int
+    bytes: int
+
+    @property
+    def is_too_high(self) -> bool:
+        """Whether the 8-bit model loses more than MAX_INT8_LOSS."""
+        return self.psnr_lost_db > MAX_INT8_LOSS
+
+
+def quantize_and_measure(
+    float_path: Path, int8_path: Path, channels: int, config: TrainConfig | None = None, dataset=None
+) -> Int8Loss:
+    """Write the 8-bit ONNX file, calibrated on noisy training images, and measure it on noisy test images.
+
+    Args:
+        float_path: the file that `export_onnx` wrote.
+        int8_path: the file to write.
+        channels: of the model's images.
+        config: what the run was trained with; None for the built-in digits.
+        dataset: what `keras_dae.data.load.load_dataset` returns; None to load it.
+
+    Raises:
+        UserError: the images cannot be loaded or have another number of channels, or the file cannot be written.
+    """
+    from export.to_int8 import export_int8
+
+    config = config or TrainConfig(dataset="digits")
+    if channels != config.channels:
+        raise UserError(
+            f"expected images of {channels} channels for int8, got {config.channels}; leave int8 out of --formats"
+        )
+    dataset = dataset or load_dataset(config)
+    export_int8(float_path, int8_path, calibration_images(dataset.train, config))
+    return measure_int8_loss(float_path, int8_path, dataset.test, config)
+
+
+def calibration_images(training_images, config: TrainConfig) -> np.ndarray:
+    """Return noisy training images: float32 `(n, height, width, channels)` in [0, 1].
+
+    Args:
+        training_images: the `train` part of the dataset, as `keras_dae.data.load.load_dataset` returns it.
+        config: says which noise is added, and how many images a batch has.
+    """
+    from keras_dae.data.batches import training_batches
+
+    batches = training_batches(training_images, config).take(CALIBRATION_BATCHES)
+    return np.concatenate([batch.numpy() for batch, _ in batches])
+
+
+def measure_int8_loss(float_path: Path, int8_path: Path, test_images, config: TrainConfig) -> Int8Loss:
+    """Run both ONNX files on the same noisy test images and compare their PSNR.
+
+    Args:
+        float_path: the file that `export_onnx` wrote.
+        int8_path: the file that `export_int8` wrote.
+        test_images: the `test` part of the dataset, as `keras_dae.data.load.load_dataset` returns it.
+        config: says which noise is added.
+    """
+    import onnxruntime
+
+    from keras_dae.data.batches import evaluation_images
+    from keras_dae.metrics import mean_metrics
+
+    noisy, clean = evaluation_images(test_images, config)
+
+    def psnr(path):
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        denoised = run_in_batches(lambda batch: session.run(None, {"noisy": batch})[0], noisy)
+        return mean_metrics(clean, denoised, test_images.image_index)["psnr"]
+
+    float_psnr, int8_psnr = psnr(float_path), psnr(int8_path)
+    return Int8Loss(
+        psnr_db=int8_psnr,
+        psnr_lost_db=float_psnr - int8_psnr,
+        test_images=test_images.image_count,
+        bytes=os.path.getsize(int8_path),
+    )
