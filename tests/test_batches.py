@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from keras_dae.config import TrainConfig
-from keras_dae.data.batches import epoch_plan, evaluation_images, executions, training_batches
+from keras_dae.data.batches import epoch_plan, evaluation_images, training_batches, whole_executions
 from keras_dae.data.load import load_dataset
 from keras_dae.data.patches import SHUFFLE_BUFFER, PatchStream, count_patches
 from keras_dae.data.splits import EvaluationImages
@@ -82,8 +82,8 @@ def test_batch_larger_than_the_data(digits):
 
 
 @pytest.mark.parametrize("steps", [1, 2, 7, 49, 50, 51, 97, 101, 222, 445, 570, 593, 600, 997])
-def test_executions(steps):
-    kept, per_execution = executions(steps)
+def test_whole_executions(steps):
+    kept, per_execution = whole_executions(steps)
     assert steps * 0.99 <= kept <= steps
     assert kept % per_execution == 0
     assert per_execution <= 50

@@ -74,11 +74,11 @@ def contexts(count):
 
 def test_workers_share_each_batch(digits):
     from keras_dae.config import TrainConfig
-    from keras_dae.data.batches import ALONE, training_batches
+    from keras_dae.data.batches import SINGLE_DEVICE, training_batches
 
     config = TrainConfig(batch_size=8, epochs=1)
     train = digits[..., None]
-    alone, first, second = (training_batches(train, config, 0, one).take(10) for one in (ALONE, *contexts(2)))
+    alone, first, second = (training_batches(train, config, 0, one).take(10) for one in (SINGLE_DEVICE, *contexts(2)))
     for (_, whole), *shares in zip(alone, first, second):
         assert np.array_equal(whole, np.concatenate([clean for _, clean in shares]))
         noise = [noisy - clean for noisy, clean in shares]
