@@ -9,6 +9,8 @@ import numpy as np
 from keras_dae._util.batches import run_in_batches
 from keras_dae.config import TrainConfig
 from keras_dae.data.load import load_dataset
+from keras_dae.data.patches import PatchStream
+from keras_dae.data.splits import DatasetSplits, EvaluationImages
 from keras_dae.errors import UserError
 
 CALIBRATION_BATCHES = 8
@@ -38,7 +40,7 @@ class Int8Loss:
 
 
 def quantize_and_measure(
-    float_path: Path, int8_path: Path, channels: int, config: TrainConfig | None = None, dataset=None
+    float_path: Path, int8_path: Path, channels: int, config: TrainConfig | None, dataset: DatasetSplits | None
 ) -> Int8Loss:
     """Write the 8-bit ONNX file, calibrated on noisy training images, and measure it on noisy test images.
 
@@ -47,7 +49,7 @@ def quantize_and_measure(
         int8_path: the file to write.
         channels: of the model's images.
         config: what the run was trained with; None for the built-in digits.
-        dataset: what `keras_dae.data.load.load_dataset` returns; None to load it.
+        dataset: the images; None to load those that `config` names.
 
     Raises:
         UserError: the images cannot be loaded or have another number of channels, or the file cannot be written.
@@ -64,11 +66,11 @@ def quantize_and_measure(
     return measure_int8_loss(float_path, int8_path, dataset.test, config)
 
 
-def calibration_images(training_images, config: TrainConfig) -> np.ndarray:
+def calibration_images(training_images: np.ndarray | PatchStream, config: TrainConfig) -> np.ndarray:
     """Return noisy training images: float32 `(n, height, width, channels)` in [0, 1].
 
     Args:
-        training_images: the `train` part of the dataset, as `keras_dae.data.load.load_dataset` returns it.
+        training_images: the training images of a dataset.
         config: says which noise is added, and how many images a batch has.
     """
     from keras_dae.data.batches import training_batches
@@ -77,13 +79,15 @@ def calibration_images(training_images, config: TrainConfig) -> np.ndarray:
     return np.concatenate([batch.numpy() for batch, _ in batches])
 
 
-def measure_int8_loss(float_path: Path, int8_path: Path, test_images, config: TrainConfig) -> Int8Loss:
+def measure_int8_loss(
+    float_path: Path, int8_path: Path, test_images: EvaluationImages, config: TrainConfig
+) -> Int8Loss:
     """Run both ONNX files on the same noisy test images and compare their PSNR.
 
     Args:
         float_path: the file that `export_onnx` wrote.
         int8_path: the file that `export_int8` wrote.
-        test_images: the `test` part of the dataset, as `keras_dae.data.load.load_dataset` returns it.
+        test_images: the test images of a dataset.
         config: says which noise is added.
     """
     import onnxruntime

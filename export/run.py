@@ -17,6 +17,7 @@ from keras_dae import __version__
 from keras_dae._util.atomic import locked, scratch_folder, sync
 from keras_dae._util.json_files import expecting, read_json, write_json
 from keras_dae.config import TrainConfig
+from keras_dae.data.splits import DatasetSplits
 from keras_dae.errors import UserError, first_line
 from keras_dae.report.model_card import write_model_card
 from keras_dae.runs.folder import load_config
@@ -29,7 +30,7 @@ def export_run(
     run: str | os.PathLike,
     output_dir: str | os.PathLike | None = None,
     formats: Iterable[str] | None = None,
-    dataset=None,
+    dataset: DatasetSplits | None = None,
 ) -> dict[str, Path]:
     """Export a run folder or a .keras file, verify the exports, and return their paths, format -> path.
 
@@ -43,9 +44,8 @@ def export_run(
         output_dir: where to write; None for the run folder.
         formats: some of `export.artefacts.EXPORT_FORMATS`; None for DEFAULT_FORMATS. With None, an 8-bit model that
             loses too much is left out with a note; if it was asked for by name, `ParityError` is raised.
-        dataset: `keras_dae.data.load.load_dataset` returns such a dataset. Its training images calibrate `int8`, and
-            its test images measure what `int8` loses. None for the images that the run was trained on, or for the
-            built-in digits if the run does not name any (a .keras file, imported weights).
+        dataset: images for `int8`. The training images calibrate it, and the test images show what it loses. None for
+            the images of the run, or for the built-in digits if the run has none (a .keras file, imported weights).
 
     Raises:
         UserError: the model or the images are missing, a format is unknown, a package that a format needs is missing,
