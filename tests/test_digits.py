@@ -49,8 +49,8 @@ def test_as_bright_as_mnist():
 @pytest.fixture
 def cache(monkeypatch, tmp_path):
     monkeypatch.setattr(platformdirs, "user_cache_dir", lambda name: str(tmp_path / name))
-    monkeypatch.setattr(module, "COUNTS", (20, 10))
-    return tmp_path / "keras_dae" / f"digits-{module.VERSION}.npz"
+    monkeypatch.setattr(module, "SET_SIZES", (20, 10))
+    return tmp_path / "keras_dae" / f"digits-{module.RENDERING_VERSION}.npz"
 
 
 @pytest.mark.slow
@@ -64,7 +64,7 @@ def test_cache_is_used(cache, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("damage", [lambda content: content[:-100], lambda content: b"", lambda content: b"PK" * 50])
-def test_damaged_cache_is_rendered_anew(cache, capsys, damage):
+def test_damaged_cache_is_rendered_again(cache, capsys, damage):
     rendered = cached_digits()
     whole = cache.read_bytes()
     cache.write_bytes(damage(whole))
