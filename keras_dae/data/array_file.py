@@ -1,10 +1,12 @@
-"""Clean images from arrays: MNIST and its kin, and the user's .npz and .npy files."""
+"""Clean images from arrays: MNIST and similar data sets, and the user's .npz and .npy files."""
 
 import hashlib
+from pathlib import Path
 
 import numpy as np
 
 from keras_dae._util.archives import UNREADABLE
+from keras_dae.config import TrainConfig
 from keras_dae.data.patches import PatchStream, count_patches
 from keras_dae.data.splits import (
     MAX_HELD_OUT,
@@ -23,25 +25,29 @@ from keras_dae.images.unit_range import compact
 from keras_dae.networks.geometry import AUTOENCODER
 
 
-def read_arrays(path, config):
-    """Return `(images, None)`, or `(train, test)` where an .npz holds x_train and x_test."""
+def read_arrays(path: Path, config: TrainConfig) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return the images in a .npy or .npz file: `(images, None)`, or `(train, test)` if it has x_train and x_test.
+
+    Each array is `(n, height, width, config.channels)`, uint8 in 0 … 255 or float32 in [0, 1].
+
+    Raises:
+        UserError: the file cannot be read, or holds other arrays than these.
+    """
     try:
         with open(path, "rb") as file:
             arrays = load_arrays(file)
     except UNREADABLE as error:
         raise UserError(f"cannot read {path} as arrays of numbers: {first_line(error)}") from None
     if {"x_train", "x_test"} <= set(arrays):
-        chosen = (arrays["x_train"], arrays["x_test"])
-    elif "images" in arrays or len(arrays) == 1:
-        chosen = (arrays.get("images", next(iter(arrays.values()))), None)
-    else:
-        raise UserError(
-            f"expected {path} to hold `images`, or `x_train` and `x_test`; got {', '.join(arrays) or 'none'}"
-        )
-    return tuple(None if images is None else _checked(path, images, config.channels) for images in chosen)
+        train = _checked(path, arrays["x_train"], config.channels)
+        return train, _checked(path, arrays["x_test"], config.channels)
+    if "images" in arrays or len(arrays) == 1:
+        images = arrays["images"] if "images" in arrays else next(iter(arrays.values()))
+        return _checked(path, images, config.channels), None
+    raise UserError(f"expected {path} to hold `images`, or `x_train` and `x_test`; got {', '.join(arrays) or 'none'}")
 
 
-def _checked(path, images, channels):
+def _checked(path: Path, images: np.ndarray, channels: int) -> np.ndarray:
     if images.ndim == 3:
         images = images[..., None]
     if images.ndim != 4 or images.shape[-1] != channels:
@@ -52,48 +58,75 @@ def _checked(path, images, channels):
         raise UserError(f"{path}: {error}") from None
 
 
-def array_dataset(config, name, train, test):
-    """Split arrays. Images of one small size are used whole, larger or odd-sized ones in patches."""
+def array_dataset(config: TrainConfig, name: str, train: np.ndarray, test: np.ndarray | None) -> DatasetSplits:
+    """Divide arrays of images into training, validation and test images.
+
+    Small images of a size that the network takes are used whole; others are cut into patches.
+
+    Args:
+        config: `TrainConfig`.
+        name: name of the data set.
+        train: images `(n, height, width, channels)`, uint8 in 0 … 255 or float32 in [0, 1].
+        test: test images in the same form; None to hold some of `train` out for testing.
+
+    Raises:
+        UserError: there are too few images, they are too small, or test images have another size.
+    """
     if test is not None and (not len(test) or test.shape[1:] != train.shape[1:]):
         raise UserError(
             f"expected test images in {name} of the training images' size {train.shape[1:]}, "
             f"got {len(test)} of {test.shape[1:]}"
         )
+    sha256 = _sha256(train, test)
+    height, width = train.shape[1:3]
+    patch_size = _patch_size(config, name, height, width)
+    max_held_out = None if patch_size is None else MAX_HELD_OUT
+    train, test = _with_test_images(train, test, max_held_out)
+    train, test = train[: config.limit], test[: config.limit]
+    train_rows, validation_rows = held_out_split(len(train), config.validation_split, config.seed, max_held_out)
+    if patch_size is None:
+        validation = EvaluationImages(train[validation_rows])
+        return DatasetSplits(name, sha256, train[train_rows], validation, EvaluationImages(test))
+    patches = count_patches(height, width, patch_size, config.patches_per_image)
+
+    def stream(images: np.ndarray, rows: np.ndarray) -> PatchStream:
+        return PatchStream(lambda index: (images[rows[index]],), (patches,) * len(rows), patch_size)
+
+    return DatasetSplits(
+        name,
+        sha256,
+        stream(train, train_rows),
+        held_out_patches(stream(train, validation_rows)),
+        held_out_patches(stream(test, np.arange(len(test)))),
+    )
+
+
+def _sha256(train: np.ndarray, test: np.ndarray | None) -> str:
     sha256 = hashlib.sha256()
     for images in (train,) if test is None else (train, test):
         sha256.update(repr((images.shape, images.dtype.str)).encode())
-        sha256.update(np.ascontiguousarray(images))
-    height, width, _ = train.shape[1:]
+        sha256.update(np.ascontiguousarray(images).data)
+    return sha256.hexdigest()
+
+
+def _patch_size(config: TrainConfig, name: str, height: int, width: int) -> int | None:
+    """Return the patch size for images of this size, all in pixels; None to use them whole."""
     size = config.patch_size or default_patch_size([min(height, width)])
     if min(height, width) < size:
         raise UserError(f"expected images of at least {size}×{size} pixels in {name}, got {height}×{width}")
-    is_whole = (height, width) == (size, size) or (config.patch_size is None and _whole(height, width))
-    most = len(train) if is_whole else MAX_HELD_OUT
+    if (height, width) == (size, size):
+        return None
+    fits = height % AUTOENCODER.multiple == width % AUTOENCODER.multiple == 0
+    return None if config.patch_size is None and fits and max(height, width) <= MAX_PATCH_SIZE else size
+
+
+def _with_test_images(
+    train: np.ndarray, test: np.ndarray | None, max_held_out: int | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return training and test images; hold test images out if there are none, or reduce them to `max_held_out`."""
     if test is None:
-        train_rows, test_rows = held_out_split(len(train), TEST_FRACTION, SPLIT_SEED, most)
-        train, test = train[train_rows], train[test_rows]
-    elif not is_whole and len(test) > most:
-        test = test[np.linspace(0, len(test) - 1, most).astype(int)]
-    train, test = train[: config.limit], test[: config.limit]
-    train_rows, validation_rows = held_out_split(len(train), config.validation_split, config.seed, most)
-    if is_whole:
-        return DatasetSplits(
-            name,
-            sha256.hexdigest(),
-            train[train_rows],
-            EvaluationImages(train[validation_rows]),
-            EvaluationImages(test),
-        )
-
-    count = count_patches(height, width, size, config.patches_per_image)
-    stream = PatchStream(lambda row: (train[train_rows[row]],), (count,) * len(train_rows), size)
-    held = [
-        held_out_patches(PatchStream(lambda row, part=part: (part[row],), (count,) * len(part), size))
-        for part in (train[validation_rows], test)
-    ]
-    return DatasetSplits(name, sha256.hexdigest(), stream, *held)
-
-
-def _whole(height, width):
-    multiple = AUTOENCODER.multiple
-    return height % multiple == width % multiple == 0 and max(height, width) <= MAX_PATCH_SIZE
+        train_rows, test_rows = held_out_split(len(train), TEST_FRACTION, SPLIT_SEED, max_held_out)
+        return train[train_rows], train[test_rows]
+    if max_held_out and len(test) > max_held_out:
+        test = test[np.linspace(0, len(test) - 1, max_held_out).astype(int)]
+    return train, test

@@ -1,34 +1,47 @@
-"""Where clean images come from: `load_dataset` gives the training, validation and test images of a config."""
+"""`load_dataset`: the training, validation and test images that a config names."""
 
 import os
 import sys
 from pathlib import Path
 
-from keras_dae.config import DATASETS
+import numpy as np
+
+from keras_dae.config import DATASETS, TrainConfig
 from keras_dae.data.array_file import array_dataset, read_arrays
 from keras_dae.data.digits import cached_digits
 from keras_dae.data.image_folder import folder_dataset, matched_pairs
 from keras_dae.data.mnist import NotAvailable, load_mnist
+from keras_dae.data.splits import DatasetSplits
 from keras_dae.errors import UserError
 from keras_dae.images.read import find_images
 
 
-def load_dataset(config):
-    """Return the `DatasetSplits` that a `TrainConfig` names.
+def load_dataset(config: TrainConfig) -> DatasetSplits:
+    """Return the images that a config names, divided into training, validation and test images.
+
+    Images are `(height, width, config.channels)`, uint8 in 0 … 255 or float32 in [0, 1].
 
     Raises:
-        UserError: nothing usable is there; says what was looked for and where.
+        UserError: no usable images were found; the message says what was looked for, and where.
+
+    Example::
+
+        dataset = load_dataset(TrainConfig(dataset="digits"))
+        dataset.train.shape  # (57000, 28, 28, 1)
+        dataset.validation.clean.shape  # (3000, 28, 28, 1)
+        dataset.test.clean.shape  # (10000, 28, 28, 1)
     """
-    if config.has_pairs:
-        return folder_dataset(config, *matched_pairs(config.noisy_dir, config.clean_dir))
+    if config.noisy_dir is not None and config.clean_dir is not None:
+        pairs, unmatched = matched_pairs(config.noisy_dir, config.clean_dir)
+        return folder_dataset(config, pairs, f"{Path(config.noisy_dir).resolve().name}-pairs", unmatched)
     if config.dataset in DATASETS:
         if config.channels != 1:
             raise UserError(f"expected --channels 1 for {config.dataset}, which is grey, got {config.channels}")
-        name, train, test = _named(config)
+        name, train, test = _named_dataset(config)
         return array_dataset(config, name, train[..., None], test[..., None])
     path = Path(config.dataset)
     if os.path.isdir(path):
-        return folder_dataset(config, [(file,) for file in find_images(path)], path.resolve().name, ())
+        return folder_dataset(config, [(file,) for file in find_images(path)], path.resolve().name)
     if path.suffix in (".npz", ".npy") and os.path.isfile(path):
         return array_dataset(config, path.stem, *read_arrays(path, config))
     raise UserError(
@@ -37,7 +50,8 @@ def load_dataset(config):
     )
 
 
-def _named(config):
+def _named_dataset(config: TrainConfig) -> tuple[str, np.ndarray, np.ndarray]:
+    """Return `(name, train, test)` of a data set of DATASETS, each array uint8 `(n, 28, 28)`."""
     if config.dataset == "digits":
         return "digits", *cached_digits()
     name = "mnist" if config.dataset == "auto" else config.dataset

@@ -96,26 +96,28 @@ def default_patch_size(shorter_sides: Sequence[int]) -> int:
     return int(np.clip(fits // multiple * multiple, AUTOENCODER.min_padded_size, MAX_PATCH_SIZE))
 
 
-def held_out_split(count: int, fraction: float, seed: int, max_held_out: int) -> tuple[np.ndarray, np.ndarray]:
+def held_out_split(
+    count: int, fraction: float, seed: int, max_held_out: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Divide `count` images at random; return the sorted row numbers `(kept, held_out)`, each with at least one.
 
     Args:
         count: number of images.
         fraction: held-out fraction, in (0, 1).
         seed: the same seed and count give the same rows.
-        max_held_out: most rows to hold out.
+        max_held_out: most rows to hold out; None for no limit.
 
     Raises:
         UserError: `count` is less than 2.
 
     Example:
-        >>> [rows.tolist() for rows in held_out_split(5, fraction=0.4, seed=0, max_held_out=200)]
-        [[0, 1, 2], [3, 4]]
+        >>> [rows.tolist() for rows in held_out_split(5, fraction=0.4, seed=0)]
+        [[1, 2, 4], [0, 3]]
     """
     if count < 2:
         raise UserError(f"expected at least 2 images to hold one out for validation, got {count}")
     order = np.random.default_rng([seed, count]).permutation(count)
-    held_out = min(max_held_out, count - 1, max(1, round(count * fraction)))
+    held_out = min(max_held_out or count, count - 1, max(1, round(count * fraction)))
     return np.sort(order[held_out:]), np.sort(order[:held_out])
 
 
@@ -126,7 +128,7 @@ def held_out_patches(stream: PatchStream) -> EvaluationImages:
     # One list of patches per image. A patch is a tuple: (clean,) or (clean, noisy).
     cuts = [stream.cut(index, np.random.default_rng(index)) for index in range(len(stream.patch_counts))]
     image_index = np.repeat(np.arange(len(cuts)), [len(patches) for patches in cuts])
-    clean, *noisy = zip(*(patch for patches in cuts for patch in patches))
+    clean, *noisy = map(list, zip(*(patch for patches in cuts for patch in patches)))
     if len({image.dtype for images in (clean, *noisy) for image in images}) > 1:  # 8-bit files among deeper ones
         clean, *noisy = [[to_unit(image) for image in images] for images in (clean, *noisy)]
     return EvaluationImages(np.stack(clean), np.stack(noisy[0]) if noisy else None, image_index)
