@@ -11,6 +11,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 import pytest
+from own_network import pytest_configure, pytest_runtest_protocol  # noqa: F401 - hooks
 from PIL import Image
 
 

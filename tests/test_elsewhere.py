@@ -1,4 +1,4 @@
-"""The exports in other people's programs: each example of export/examples is run, and agrees with Keras."""
+"""The exports in other programs: each example in export/examples runs, and agrees with Keras."""
 
 import os
 import shutil
@@ -16,12 +16,12 @@ from export.to_saved_model import export_saved_model
 from keras_dae.networks.autoencoder import build_autoencoder
 
 EXAMPLES = Path(__file__).parent.parent / "export" / "examples"
-SIZE = (30, 45)  # neither side is a multiple of 4
+SIZE = (30, 45)  # height and width; the network must pad both
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A folder with the exports of a network, a noisy image, and what Keras makes of it."""
+    """A folder with the exports of a network, a noisy image, and the image as Keras denoises it."""
     folder = tmp_path_factory.mktemp("elsewhere")
     model = build_autoencoder(initialization="torch", seed=0)
     model.set_weights([3 * weight for weight in model.get_weights()])
@@ -53,7 +53,7 @@ def assert_equal_floats(folder, denoised):
 
 
 def test_onnxruntime_in_python_without_tensorflow(folder):
-    """In the environment of the Python that KERAS_DAE_ONNX_PYTHON names: numpy, onnxruntime and Pillow alone."""
+    """With the Python that KERAS_DAE_ONNX_PYTHON names. It has numpy, onnxruntime and Pillow, but no TensorFlow."""
     python = os.environ.get("KERAS_DAE_ONNX_PYTHON")
     if not python:
         pytest.skip("KERAS_DAE_ONNX_PYTHON names no Python with onnxruntime and without TensorFlow")
@@ -63,7 +63,7 @@ def test_onnxruntime_in_python_without_tensorflow(folder):
 
 
 def test_onnxruntime_in_node(folder):
-    """With the npm packages below the folder that KERAS_DAE_NODE_MODULES names."""
+    """With the npm packages in the folder that KERAS_DAE_NODE_MODULES names."""
     modules = os.environ.get("KERAS_DAE_NODE_MODULES")
     if not modules or not shutil.which("node"):
         pytest.skip("KERAS_DAE_NODE_MODULES names no folder with onnxruntime-node and pngjs, or Node is not installed")
@@ -73,17 +73,18 @@ def test_onnxruntime_in_node(folder):
 
 
 def test_saved_model_cli(folder):
-    shown = run("saved_model_cli", "show", "--dir", folder / "saved_model", "--all")
+    command = Path(sys.executable).with_name("saved_model_cli")  # it is installed with TensorFlow
+    shown = run(command, "show", "--dir", folder / "saved_model", "--all")
     for part in ("serving_default", "denoise_image", "inputs['noisy']", "outputs['denoised_bytes']", "'serve'"):
         assert part in shown
     options = ["--dir", folder / "saved_model", "--tag_set", "serve", "--signature_def", "serving_default"]
-    run("saved_model_cli", "run", *options, "--inputs", f"noisy={folder / 'noisy.npy'}", "--outdir", folder / "cli")
+    run(command, "run", *options, "--inputs", f"noisy={folder / 'noisy.npy'}", "--outdir", folder / "cli")
     assert_equal_floats(folder, np.load(folder / "cli" / "denoised.npy"))
 
 
 @pytest.mark.slow
 def test_loader_by_tag_in_cpp(folder):
-    """TensorFlow's C++ loader, which TF Serving is built on, from the libraries in the Python package."""
+    """TensorFlow's C++ loader, which TF Serving uses, with the libraries in the Python package."""
     if not shutil.which("g++"):
         pytest.skip("g++ is not installed")
     import tensorflow as tf
@@ -100,27 +101,27 @@ def test_loader_by_tag_in_cpp(folder):
 
 
 def test_onnxruntime_in_cpp(folder):
-    """onnxruntime's C++ API, headers from where KERAS_DAE_ONNX_INCLUDE says, library from the Python package."""
+    """onnxruntime's C++ API, with the headers in KERAS_DAE_ONNX_INCLUDE and the library in the Python package."""
     include = os.environ.get("KERAS_DAE_ONNX_INCLUDE")
     if not include or not shutil.which("g++"):
         pytest.skip("KERAS_DAE_ONNX_INCLUDE names no folder with onnxruntime_cxx_api.h, or g++ is not installed")
     import onnxruntime
 
     (library,) = (Path(onnxruntime.__file__).parent / "capi").glob("libonnxruntime.so*")
-    named_as_it_is_linked = folder / "libonnxruntime.so.1"
-    named_as_it_is_linked.symlink_to(library)
+    link = folder / "libonnxruntime.so.1"
+    link.symlink_to(library)
     source, program = EXAMPLES / "denoise_onnx.cc", folder / "denoise_onnx"
-    run("g++", "-std=c++17", f"-I{include}", source, "-o", program, named_as_it_is_linked, f"-Wl,-rpath,{folder}")
+    run("g++", "-std=c++17", f"-I{include}", source, "-o", program, link, f"-Wl,-rpath,{folder}")
     run(program, folder / "model.onnx", *SIZE, folder / "noisy.f32", folder / "onnx_cpp.f32")
     assert_equal_floats(folder, np.fromfile(folder / "onnx_cpp.f32", np.float32))
 
 
 @pytest.mark.parametrize("size", [(28, 28), SIZE])
 def test_openvino(folder, size, monkeypatch):
-    """model.onnx by the README's code, sizes not fixed, where padding is needed and where it is not."""
+    """model.onnx with the code in docs/exports.md and variable sizes, with and without padding."""
     pytest.importorskip("openvino", reason="openvino is not installed")
-    readme = (EXAMPLES.parent.parent / "README.md").read_text(encoding="utf-8")
-    code = readme.split("### OpenVINO")[1].split("```python\n")[1].split("```")[0]
+    page = (EXAMPLES.parent.parent / "docs" / "exports.md").read_text(encoding="utf-8")
+    code = page.split("## OpenVINO")[1].split("```python\n")[1].split("```")[0]
     names = {"noisy": np.load(folder / "noisy.npy")[:, : size[0], : size[1]]}
     monkeypatch.chdir(folder)
     exec(code, names)

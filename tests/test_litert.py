@@ -102,9 +102,9 @@ assert not {"tensorflow", "keras"} & set(sys.modules)
         subprocess.run([sys.executable, "-c", code, *files], cwd=tflite.parent, check=True)
         np.testing.assert_allclose(np.load(tmp_path / "denoised.npy"), reference(model, noisy), atol=1e-5)
 
-    def test_the_readmes_code(self, model, tflite, monkeypatch):
-        readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
-        code = readme.split("### LiteRT")[1].split("```python\n")[1].split("```")[0]
+    def test_the_code_in_the_docs(self, model, tflite, monkeypatch):
+        page = (Path(__file__).parent.parent / "docs" / "exports.md").read_text(encoding="utf-8")
+        code = page.split("## LiteRT")[1].split("```python\n")[1].split("```")[0]
         monkeypatch.chdir(tflite.parent)
         names = {"noisy": np.random.default_rng(1).random((1, 17, 50, 1), np.float32)}
         exec(code, names)

@@ -1,16 +1,11 @@
-"""Serving on Ray. What opens ports runs in a network namespace that has only loopback: Ray listens on all addresses."""
+"""Serving on Ray without a server: requests, answers and user errors. test_serving_on_ray.py starts the server."""
 
 import importlib.util
 import json
-import os
-import subprocess
-import sys
 import tracemalloc
-from pathlib import Path
 
 import numpy as np
 import pytest
-from alone import ALONE, why_not
 from conftest import assert_user_error
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,36 +15,7 @@ pytest.importorskip("ray", reason="Ray is not installed: pip install -e '.[ray]'
 from export.serving import ray_app
 from export.serving.ray import rest
 from export.serving.ray.servable import SIGNATURES, Refused, Servable
-from keras_dae import pretrained as models
-
-ROOT = Path(__file__).parent.parent
-# As others would see this machine.
-ADDRESSED = [*ALONE, "sh", "-c", 'ip address add 192.0.2.1/32 dev lo && exec "$@"', "--"]
-
-
-@pytest.mark.slow
-def test_the_app():
-    """All of tests/ray_app.py."""
-    if reason := why_not():
-        pytest.skip(reason)
-    command = [
-        *ADDRESSED,
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-n0",
-        "-p",
-        "no:cacheprovider",
-        "--durations=8",
-        "tests/ray_app.py",
-    ]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
-    print(done.stdout)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "skipped" not in done.stdout
-
+from keras_dae import pretrained
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=4),
@@ -63,7 +29,7 @@ KEYS = st.sampled_from(["instances", "inputs", "signature_name"])
 
 @pytest.fixture(scope="module")
 def servable():
-    return Servable(models.path("mnist"), "denoiser")
+    return Servable(pretrained.path("mnist"), "denoiser")
 
 
 @pytest.mark.slow
@@ -74,11 +40,11 @@ def test_any_body_is_answered_or_refused(servable, body):
         images = servable.images(signature, value)
         rest.write_predict(servable.output(signature, servable.denoise(images)), is_row)
     except Refused as error:
-        assert error.code in rest.STATUS
+        assert error.code in rest.HTTP_STATUS
         assert str(error)
 
 
-def test_a_string_among_numbers_costs_no_memory():
+def test_a_string_among_numbers_takes_no_memory():
     body = json.dumps({"instances": ["A" * 1_000_000] + [1] * 1000})
     tracemalloc.start()
     try:
@@ -97,7 +63,7 @@ def test_images_of_one_request_keep_their_order(servable):
 
 
 def test_version_is_the_newest_saved_model(tmp_path):
-    (tmp_path / "model.onnx").write_bytes((models.path("mnist") / "model.onnx").read_bytes())
+    (tmp_path / "model.onnx").write_bytes((pretrained.path("mnist") / "model.onnx").read_bytes())
     for version in ("2", "10", "not-one"):
         (tmp_path / "saved_model" / version).mkdir(parents=True)
     assert Servable(tmp_path, "denoiser").version == 10
@@ -115,7 +81,7 @@ def test_version_is_the_newest_saved_model(tmp_path):
         (["mnist", "--host", "no such host"], "no such host"),
     ],
 )
-def test_mistakes_are_one_line(arguments, expected, capsys):
+def test_user_errors_are_one_line(arguments, expected, capsys):
     assert_user_error(ray_app.main(arguments), capsys.readouterr().err, expected)
 
 

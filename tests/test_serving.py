@@ -1,4 +1,4 @@
-"""The client against servers that speak TF Serving's wire API, backed by the SavedModel itself."""
+"""The client against test servers with TF Serving's wire format, which run the SavedModel itself."""
 
 import base64
 import concurrent.futures
@@ -39,7 +39,7 @@ def signatures(model, tmp_path_factory):
 
 
 class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
-    """gRPC's PredictionService/Predict, with the official servicer."""
+    """gRPC's PredictionService/Predict, with the official servicer class."""
 
     def __init__(self, signatures):
         self.signatures = signatures
@@ -58,7 +58,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
 
 
 class Rest(http.server.BaseHTTPRequestHandler):
-    """REST's predict in row format, as TF Serving's documentation has it."""
+    """REST's predict in the row format, after TF Serving's documentation."""
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -114,7 +114,7 @@ def picture(path, height, width, seed=0):
     return pixels
 
 
-def test_images_come_back_denoised(way, model, tmp_path):
+def test_images_are_denoised(way, model, tmp_path):
     pixels = picture(tmp_path / "a.png", 28, 36)
     picture(tmp_path / "b.jpg", 41, 20)
     options = [str(tmp_path / "a.png"), str(tmp_path / "b.jpg"), "--output-dir", str(tmp_path / "out")]
@@ -125,7 +125,7 @@ def test_images_come_back_denoised(way, model, tmp_path):
     assert Image.open(tmp_path / "out/b.png").size == (20, 41)
 
 
-def test_a_bad_image_costs_no_other(way, tmp_path, capsys):
+def test_a_bad_image_stops_no_other(way, tmp_path, capsys):
     picture(tmp_path / "good.png", 28, 28)
     (tmp_path / "bad.png").write_bytes(b"not an image")
     names = ["bad.png", "missing.png", "good.png"]
@@ -137,7 +137,7 @@ def test_a_bad_image_costs_no_other(way, tmp_path, capsys):
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["good.png"]
 
 
-def test_no_image_is_lost(tmp_path, capsys):
+def test_no_image_is_overwritten(tmp_path, capsys):
     picture(tmp_path / "a.png", 28, 28)
     before = (tmp_path / "a.png").read_bytes()
     assert_user_error(main([str(tmp_path / "a.png"), "--output-dir", str(tmp_path)]), capsys.readouterr().err, "input")
@@ -165,7 +165,7 @@ def test_nobody_there(tmp_path, way, capsys):
     assert "Traceback" not in error
 
 
-def test_larger_than_grpcs_own_limit(grpc_address):
+def test_larger_than_grpcs_default_limit(grpc_address):
     noise = np.random.default_rng(0).integers(0, 256, (2100, 2100), np.uint8)
     file = io.BytesIO()
     Image.fromarray(noise).save(file, "PNG", compress_level=0)
@@ -174,7 +174,7 @@ def test_larger_than_grpcs_own_limit(grpc_address):
     assert Image.open(io.BytesIO(denoised)).size == (2100, 2100)
 
 
-def test_failure_says_which_server(rest_url):
+def test_the_error_names_the_server(rest_url):
     with pytest.raises(RequestFailed, match=rest_url):
         denoise_rest(b"not an image", rest_url)
 
@@ -188,7 +188,7 @@ def test_a_real_tf_serving(tmp_path):
     assert Image.open(io.BytesIO(denoised)).size == (36, 28)
 
 
-def test_configuration_is_what_tf_serving_reads():
+def test_tf_serving_can_read_the_configuration():
     text = (SERVING / "models.config").read_text()
     parsed = text_format.Parse(text, model_server_config_pb2.ModelServerConfig())
     (config,) = parsed.model_config_list.config

@@ -1,1 +1,1 @@
-"""What TensorFlow Serving needs beside the model: compose file, configuration and a client; and its API on Ray."""
+"""Serving: configuration for TensorFlow Serving, a client for it, and an app for Ray Serve that has the same API."""

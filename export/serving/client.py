@@ -1,13 +1,14 @@
 """Send images to TensorFlow Serving: `python -m export.serving.client IMAGE … --output-dir OUT [--rest | --grpc]`.
 
-PNG or JPEG files go to the signature `denoise_image` as they are; PNGs come back. What a failing server
-had in its hands is sent again, which is safe: denoising changes nothing.
+PNG or JPEG files are sent unchanged to the signature `denoise_image`, and PNG files come back. If a server fails during
+a request, the request is repeated. That is safe, because denoising changes nothing on the server.
 """
 
 import argparse
 import base64
 import json
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from keras_dae._util.atomic import atomic_file
@@ -15,11 +16,13 @@ from keras_dae.denoise.files import Work, check_targets
 from keras_dae.errors import UserError, first_line, run_command
 
 SIGNATURE = "denoise_image"
-MAX_MESSAGE = 256 * 2**20  # bytes; gRPC's own limit of 4 MiB is less than a photograph
-ATTEMPTS = 5  # some three seconds in all
-AGAIN = (500, 502, 503, 504)  # what a server or the proxy before it answers when it fails
+DEFAULT_URL = "http://127.0.0.1:8501"
+DEFAULT_ADDRESS = "127.0.0.1:8500"
+MAX_MESSAGE_BYTES = 256 * 2**20  # gRPC's default of 4 MiB is less than a photograph
+MAX_ATTEMPTS = 5  # they take about three seconds in all
+RETRIED_STATUS = (500, 502, 503, 504)  # HTTP status of a server, or a proxy in front of it, that fails
 RETRY_POLICY = {
-    "maxAttempts": ATTEMPTS,
+    "maxAttempts": MAX_ATTEMPTS,
     "initialBackoff": "0.2s",
     "maxBackoff": "2s",
     "backoffMultiplier": 2,
@@ -28,31 +31,38 @@ RETRY_POLICY = {
 
 
 class RequestFailed(UserError):
-    """The server could not be reached, or refused a request; says which and why."""
+    """The server could not be reached, or it refused a request. The message says which server, and why."""
 
     status = 1
 
 
-def denoise_rest(image, url="http://127.0.0.1:8501", model="denoiser", timeout=30.0):
-    """Return the denoised PNG of one image file's bytes, through the REST API.
+def denoise_rest(image: bytes, url: str = DEFAULT_URL, model: str = "denoiser", timeout: float = 30.0) -> bytes:
+    """Denoise one image through the REST API.
 
     Args:
         image: content of a PNG or JPEG file.
-        url: of the server, without a path.
-        model: name that the server knows the model by.
+        url: address of the server, without a path.
+        model: the name of the model on the server.
         timeout: seconds to wait for the server.
 
+    Returns:
+        The content of an 8-bit PNG file of the same size.
+
     Raises:
-        RequestFailed: no answer in time, or an error from the server.
+        RequestFailed: the server does not answer in time, or answers with an error.
+
+    Example::
+
+        png = denoise_rest(Path("scan.png").read_bytes(), "http://127.0.0.1:8501")
     """
     import requests
     from urllib3.util import Retry
 
     body = {"signature_name": SIGNATURE, "instances": [{"b64": base64.b64encode(image).decode()}]}
     retries = Retry(
-        ATTEMPTS - 1,
+        MAX_ATTEMPTS - 1,
         connect=0,
-        status_forcelist=AGAIN,
+        status_forcelist=RETRIED_STATUS,
         allowed_methods=None,
         backoff_factor=0.2,
         raise_on_status=False,
@@ -69,8 +79,25 @@ def denoise_rest(image, url="http://127.0.0.1:8501", model="denoiser", timeout=3
     return base64.b64decode(content["predictions"][0]["b64"])
 
 
-def denoise_grpc(image, address="127.0.0.1:8500", model="denoiser", timeout=30.0):
-    """Return the denoised PNG of one image file's bytes, through gRPC; `address` is `host:port`, else as above."""
+def denoise_grpc(image: bytes, address: str = DEFAULT_ADDRESS, model: str = "denoiser", timeout: float = 30.0) -> bytes:
+    """Denoise one image through gRPC.
+
+    Args:
+        image: content of a PNG or JPEG file.
+        address: `host:port` of the server.
+        model: the name of the model on the server.
+        timeout: seconds to wait for the server.
+
+    Returns:
+        The content of an 8-bit PNG file of the same size.
+
+    Raises:
+        RequestFailed: the server does not answer in time, or answers with an error.
+
+    Example::
+
+        png = denoise_grpc(Path("scan.png").read_bytes(), "127.0.0.1:8500")
+    """
     import grpc
     import tensorflow as tf
     from tensorflow_serving.apis import model_pb2, predict_pb2, prediction_service_pb2_grpc
@@ -80,9 +107,9 @@ def denoise_grpc(image, address="127.0.0.1:8500", model="denoiser", timeout=30.0
         inputs={"image_bytes": tf.make_tensor_proto([image])},
     )
     options = [
-        ("grpc.max_send_message_length", MAX_MESSAGE),
-        ("grpc.max_receive_message_length", MAX_MESSAGE),
-        ("grpc.per_rpc_retry_buffer_size", MAX_MESSAGE),  # larger ones would not be sent again
+        ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+        ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+        ("grpc.per_rpc_retry_buffer_size", MAX_MESSAGE_BYTES),  # larger requests would not be repeated
         ("grpc.service_config", json.dumps({"methodConfig": [{"name": [{}], "retryPolicy": RETRY_POLICY}]})),
     ]
     with grpc.insecure_channel(address, options=options) as channel:
@@ -94,17 +121,17 @@ def denoise_grpc(image, address="127.0.0.1:8500", model="denoiser", timeout=30.0
     return tf.make_ndarray(answer.outputs["denoised_bytes"])[0]
 
 
-def denoise_files(paths, output_dir, denoise):
-    """Write `output_dir/<name>.png` for each image file; go on past a bad one. What is there already is replaced.
+def denoise_files(paths: Sequence[str], output_dir: str, denoise: Callable[[bytes], bytes]) -> None:
+    """Write `output_dir/<name>.png` for each image file. Existing files are replaced. A bad file stops no other.
 
     Args:
         paths: image files.
         output_dir: folder to write into.
-        denoise: function from an image file's bytes to a PNG's.
+        denoise: function from the content of an image file to the content of a PNG file.
 
     Raises:
-        UserError: an output would overwrite an input, or two inputs would give one.
-        RequestFailed: at the end, naming the files that could not be done.
+        UserError: an output would overwrite an input, or two inputs would have the same output.
+        RequestFailed: some files failed. It is raised at the end and names them.
     """
     files = [Work(path, Path(output_dir, f"{path.stem}.png")) for path in map(Path, paths)]
     check_targets(files)
@@ -120,27 +147,37 @@ def denoise_files(paths, output_dir, denoise):
         raise RequestFailed(f"{len(failed)} of {len(paths)} images failed: {'; '.join(failed)}")
 
 
-def parser(prog="python -m export.serving.client"):
+def parser(prog: str = "python -m export.serving.client") -> argparse.ArgumentParser:
     """Return the argument parser of the command."""
-    parser = argparse.ArgumentParser(prog=prog, description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog=prog, description="Send images to TensorFlow Serving and write the denoised images to a folder."
+    )
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="PNG or JPEG file")
-    parser.add_argument("--output-dir", required=True)
-    parser.add_argument("--model", default="denoiser", help="name that the server knows the model by (denoiser)")
-    parser.add_argument("--timeout", type=float, default=30.0, help="seconds (30)")
-    way = parser.add_mutually_exclusive_group()
-    way.add_argument("--rest", metavar="URL", nargs="?", const="http://127.0.0.1:8501", help="(http://127.0.0.1:8501)")
-    way.add_argument("--grpc", metavar="HOST:PORT", nargs="?", const="127.0.0.1:8500", help="(127.0.0.1:8500)")
+    parser.add_argument("--output-dir", required=True, help="folder to write the denoised PNG files into")
+    parser.add_argument("--model", default="denoiser", help="name of the model on the server (default: %(default)s)")
+    parser.add_argument("--timeout", type=float, default=30.0, help="seconds to wait for an answer (default: 30)")
+    protocol = parser.add_mutually_exclusive_group()
+    protocol.add_argument(
+        "--rest",
+        metavar="URL",
+        nargs="?",
+        const=DEFAULT_URL,
+        help="use REST, the default (default URL: %(const)s)",
+    )
+    protocol.add_argument(
+        "--grpc", metavar="HOST:PORT", nargs="?", const=DEFAULT_ADDRESS, help="use gRPC (default address: %(const)s)"
+    )
     return parser
 
 
-def main(argv=None, prog="python -m export.serving.client"):
-    """Command line of `denoise_files`; returns the exit status: 1 when an image failed."""
+def main(argv: Sequence[str] | None = None, prog: str = "python -m export.serving.client") -> int:
+    """Run the command. Returns the exit status: 1 if an image failed."""
     options = parser(prog).parse_args(argv)
 
     def denoise(image):
         if options.grpc:
             return denoise_grpc(image, options.grpc, options.model, options.timeout)
-        return denoise_rest(image, options.rest or "http://127.0.0.1:8501", options.model, options.timeout)
+        return denoise_rest(image, options.rest or DEFAULT_URL, options.model, options.timeout)
 
     return run_command(denoise_files, options.images, options.output_dir, denoise)
 

@@ -1,37 +1,46 @@
-"""Serve a run on a Ray cluster: `python -m export.serving.ray_app saved_models/RUN`."""
+"""`python -m export.serving.ray_app saved_models/RUN`: serve a run on a Ray cluster."""
 
 import argparse
 import signal
 import sys
+from collections.abc import Sequence
 
 from export.serving.ray.app import serving
 from keras_dae.errors import run_command
 
 
-def parser(prog="python -m export.serving.ray_app"):
+def parser(prog: str = "python -m export.serving.ray_app") -> argparse.ArgumentParser:
     """Return the argument parser of the command."""
     parser = argparse.ArgumentParser(
         prog=prog,
-        description="Serve a run on a Ray cluster, by TensorFlow Serving's REST and gRPC, until Ctrl-C.",
+        description="Serve a run on a Ray cluster, with the REST and gRPC APIs of TensorFlow Serving, until Ctrl-C.",
     )
     parser.add_argument("run", help="run folder with model.onnx, or the name of a shipped model")
-    parser.add_argument("--name", default="denoiser", help="that requests know the model by (%(default)s)")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
-    parser.add_argument("--port", type=int, default=8501, help="for REST (%(default)s)")
-    parser.add_argument("--grpc-port", type=int, default=8500, help="(%(default)s); 0 for no gRPC")
-    parser.add_argument("--replicas", type=int, nargs=2, metavar=("MIN", "MAX"), help="(1 and one a core)")
-    parser.add_argument("--address", help="of a Ray cluster that runs already (one of its own)")
+    parser.add_argument("--name", default="denoiser", help="name of the model in requests (default: %(default)s)")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=8501, help="port for REST (default: %(default)s)")
+    parser.add_argument(
+        "--grpc-port", type=int, default=8500, help="port for gRPC, or 0 for no gRPC (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--replicas",
+        type=int,
+        nargs=2,
+        metavar=("MIN", "MAX"),
+        help="how many replicas run, by load (default: 1, and as many as there are cores)",
+    )
+    parser.add_argument("--address", help="address of a running Ray cluster (default: start Ray on this machine)")
     return parser
 
 
-def main(argv=None, prog="python -m export.serving.ray_app"):
-    """Command line of `serving`, until Ctrl-C; returns the exit status."""
+def main(argv: Sequence[str] | None = None, prog: str = "python -m export.serving.ray_app") -> int:
+    """Run the command until Ctrl-C. Returns the exit status."""
     return run_command(_serve, **vars(parser(prog).parse_args(argv)))
 
 
 def _serve(name, host, port, **options):
     with serving(name=name, host=host, port=port, **options):
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # Ray has its own
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # Ray installed another handler
         print(f"http://{host}:{port}/v1/models/{name} (Ctrl-C ends it)", flush=True)
         while True:
             signal.pause()

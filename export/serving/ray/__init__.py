@@ -1,1 +1,1 @@
-"""The app for Ray Serve that speaks TensorFlow Serving's REST and gRPC."""
+"""The app for Ray Serve, with the REST and gRPC APIs of TensorFlow Serving."""

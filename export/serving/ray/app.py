@@ -1,6 +1,6 @@
-"""Serve a run on a Ray cluster: `python -m export.serving.ray_app saved_models/RUN`.
+"""Serve a run with Ray Serve: replicas that have the REST and gRPC APIs of TensorFlow Serving.
 
-Replicas behind Ray Serve, that speak TensorFlow Serving's REST and gRPC.
+`python -m export.serving.ray_app` is the command.
 """
 
 import contextlib
@@ -9,6 +9,7 @@ import os
 import secrets
 import socket
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from export.serving.ray.servable import MAX_BYTES, Servable
@@ -16,26 +17,26 @@ from keras_dae._util.threads import cores
 from keras_dae.errors import UserError
 from keras_dae.pretrained import find
 
-SERVICES = [
+GRPC_SERVICES = [
     "tensorflow_serving.apis.prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server",
     "tensorflow_serving.apis.model_service_pb2_grpc.add_ModelServiceServicer_to_server",
 ]
-ENVIRONMENT = {  # of Ray's processes, where they are started here; what the user has set stays
+RAY_ENVIRONMENT = {  # for a Ray that is started here; variables that the user has set are kept
     "RAY_USAGE_STATS_ENABLED": "0",
-    # HAProxy, which comes with ray[serve], hands requests to the replicas' own servers: several times as many as
-    # Serve's proxy in Python could.
+    # HAProxy, which comes with ray[serve], forwards requests to the servers in the replicas. It forwards several times
+    # as many per second as Serve's own proxy, which is written in Python.
     "RAY_SERVE_ENABLE_HA_PROXY": "1",
-    "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",  # what died with a replica; denoising may be repeated
-    # What Serve itself chooses for throughput.
+    "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",  # repeat requests to a replica that died
+    # Serve's own choice for high throughput.
     "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
     "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
     "RAY_SERVE_LOG_TO_STDERR": "0",
-    "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2",  # not half a minute, when all ends
+    "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2",  # by default, ending takes half a minute
     "RAY_SERVE_GRPC_MAX_MESSAGE_SIZE": str(MAX_BYTES),
     "RAY_SERVE_HAPROXY_STATS_PORT": "8404",
     "RAY_SERVE_HAPROXY_METRICS_PORT": "9101",
 }
-HAPROXY_FILES = {  # which Ray would put into /tmp/haproxy-serve, for any user to write to
+HAPROXY_FILES = {  # by default, they are in a folder that every user can write to
     "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": "haproxy.cfg",
     "RAY_SERVE_HAPROXY_SOCKET_PATH": "admin.sock",
     "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": "",
@@ -45,50 +46,66 @@ HAPROXY_FILES = {  # which Ray would put into /tmp/haproxy-serve, for any user t
 
 
 @contextlib.contextmanager
-def serving(run, name="denoiser", host="127.0.0.1", port=8501, grpc_port=8500, replicas=None, address=None):
-    """Serve a run while the block lasts, which begins when its replicas answer.
+def serving(
+    run: str,
+    name: str = "denoiser",
+    host: str = "127.0.0.1",
+    port: int = 8501,
+    grpc_port: int = 8500,
+    replicas: tuple[int, int] | None = None,
+    address: str | None = None,
+) -> Iterator[None]:
+    """Serve a run while the block lasts. The block begins when the replicas answer requests.
 
-    Ray's settings are in the environment, so that without `address` Ray must not have been imported before.
+    Ray takes its settings from the environment. So without `address`, Ray must not have been imported before.
 
     Args:
         run: run folder with model.onnx, the same on every node; or the name of a shipped model.
-        name: that requests know the model by.
+        name: of the model, in requests.
         host: address to listen on.
         port: for REST.
-        grpc_port: for gRPC, or 0 for none, and then replicas need no TensorFlow.
-        replicas: fewest and most; None for one up to one a core. Each takes one CPU of Ray's.
-        address: of a Ray cluster that runs already, as `ray.init` has it; None starts one on this machine.
+        grpc_port: for gRPC, or 0 for no gRPC. Without gRPC, replicas do not import TensorFlow unless a JPEG arrives.
+        replicas: minimum and maximum number; None for 1 and the number of cores. Each takes one of Ray's CPUs.
+        address: of a running Ray cluster, in the form that `ray.init` takes; None to start Ray on this machine.
 
     Raises:
         UserError: Ray is missing, the run cannot be loaded, a port is taken, or the cluster cannot be reached or is
             too small.
+
+    Example::
+
+        with serving("mnist", grpc_port=0):
+            requests.get("http://127.0.0.1:8501/v1/models/denoiser")
     """
     if importlib.util.find_spec("ray") is None or importlib.util.find_spec("starlette") is None:
         raise UserError("export.serving.ray_app needs Ray Serve: pip install 'keras_dae[ray]'")
-    least, most = replicas or (1, cores())
-    if not 1 <= least <= most:
-        raise UserError(f"expected --replicas MIN MAX of at least 1, ascending; got {least} {most}")
+    min_replicas, max_replicas = replicas or (1, cores())
+    if not 1 <= min_replicas <= max_replicas:
+        raise UserError(f"expected --replicas MIN MAX, both at least 1, MIN first; got {min_replicas} {max_replicas}")
     if port == grpc_port:
         raise UserError(f"expected two ports for REST and gRPC, got {port} for both")
-    run = Path(find(run)).resolve()
-    Servable(run, name)  # so that what is wrong with it is said at once
+    folder = Path(find(run)).resolve()
+    Servable(folder, name)  # reports a damaged run before Ray is started
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_ray_here(host, port, grpc_port, most) if address is None else _ray_there(address, least))
+        if address is None:
+            stack.enter_context(_local_ray(host, port, grpc_port, max_replicas))
+        else:
+            stack.enter_context(_running_cluster(address, min_replicas))
         from export.serving.ray.replica import deploy
 
-        grpc = {"port": grpc_port, "grpc_servicer_functions": SERVICES if grpc_port else []}
-        stack.enter_context(deploy(str(run), name, (least, most), {"host": host, "port": port}, grpc))
+        grpc = {"port": grpc_port, "grpc_servicer_functions": GRPC_SERVICES if grpc_port else []}
+        stack.enter_context(deploy(str(folder), name, (min_replicas, max_replicas), {"host": host, "port": port}, grpc))
         yield
 
 
 @contextlib.contextmanager
-def _ray_here(host, port, grpc_port, cpus):
-    """Run a Ray of our own, of this machine alone, while the block lasts."""
+def _local_ray(host: str, port: int, grpc_port: int, cpus: int) -> Iterator[None]:
+    """Run a local Ray, which listens on loopback where Ray allows that, while the block lasts."""
     with tempfile.TemporaryDirectory(prefix="keras_dae-") as folder:
         os.environ |= {variable: str(Path(folder, file)) for variable, file in HAPROXY_FILES.items()}
-        # Ray's processes listen for pickles, some of them on every address.
+        # Whoever can send a pickle to Ray's processes can run code. Some of them listen on every address.
         token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-        for variable, value in {**ENVIRONMENT, **token}.items():
+        for variable, value in {**RAY_ENVIRONMENT, **token}.items():
             os.environ.setdefault(variable, value)
         _check_free(host, port)
         if grpc_port:
@@ -102,8 +119,8 @@ def _ray_here(host, port, grpc_port, cpus):
 
 
 @contextlib.contextmanager
-def _ray_there(address, cpus):
-    """Be connected to a Ray cluster while the block lasts."""
+def _running_cluster(address: str, cpus: int) -> Iterator[None]:
+    """Stay connected to a running Ray cluster, which must have so many CPUs, while the block lasts."""
     from keras_dae.denoise.ray.cluster import connected
 
     with connected(address, logging_level="ERROR"):
@@ -114,8 +131,9 @@ def _ray_there(address, cpus):
         yield
 
 
-def _check_free(host, port, remedy="give another port"):
-    if not 0 < port < 2**16:  # getaddrinfo takes others, too
+def _check_free(host: str, port: int, remedy: str = "give another port") -> None:
+    """Raise `UserError` if the port cannot be listened on. An empty host stands for all addresses."""
+    if not 0 < port < 2**16:  # getaddrinfo accepts other numbers
         raise UserError(f"expected a port from 1 to 65535, got {port}")
     try:
         found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)

@@ -1,23 +1,25 @@
-"""What TensorFlow Serving tells about a model: its status and its signatures, as REST has them and as gRPC has them."""
+"""The status and the signatures of a model, in the form in which TensorFlow Serving's REST and gRPC APIs give them."""
 
-from export.serving.ray.servable import SIGNATURES
+from typing import Any
+
+from export.serving.ray.servable import SIGNATURES, Servable
 
 
-def status(servable):
-    """Return the JSON value of GetModelStatusResponse."""
+def status(servable: Servable) -> dict[str, Any]:
+    """Return GetModelStatusResponse as a JSON value."""
     state = {"error_code": "OK", "error_message": ""}
     version = {"version": str(servable.version), "state": "AVAILABLE", "status": state}
     return {"model_version_status": [version]}
 
 
-def metadata(servable):
-    """Return the JSON value that REST has for GetModelMetadataResponse."""
+def metadata(servable: Servable) -> dict[str, Any]:
+    """Return GetModelMetadataResponse as a JSON value, in the form that REST uses."""
     spec = {"name": servable.name, "signature_name": "", "version": str(servable.version)}
     return {"model_spec": spec, "metadata": {"signature_def": signatures(servable)}}
 
 
-def signatures(servable):
-    """Return the JSON value of SignatureDefMap."""
+def signatures(servable: Servable) -> dict[str, Any]:
+    """Return SignatureDefMap as a JSON value."""
     return {
         "signature_def": {
             "serving_default": _signature(

@@ -1,43 +1,53 @@
-"""TensorFlow Serving's REST API, as its documentation has it: paths, JSON in and out. No server.
+"""TensorFlow Serving's REST API, without a server: paths, and JSON in and out.
 
-https://www.tensorflow.org/tfx/serving/api_rest
+Its documentation defines the format: https://www.tensorflow.org/tfx/serving/api_rest
 """
 
 import base64
 import itertools
 import json
 import re
+from typing import Literal
 
 import numpy as np
 
 from export.serving.ray.servable import SIGNATURES, Refused
 
-# TensorFlow Serving answers 429 where something is exhausted; of a request that is too large, HTTP has its own code.
-STATUS = {"INVALID_ARGUMENT": 400, "NOT_FOUND": 404, "RESOURCE_EXHAUSTED": 413}
-PREDICT = re.compile(r"/v1/models/([^/:]+)(?:/versions/(\d{1,18}))?:predict")
-DESCRIBE = re.compile(r"/v1/models/([^/:]+)(?:/versions/(\d{1,18}))?(/metadata)?")
+# gRPC code -> HTTP status. TensorFlow Serving answers 429 for RESOURCE_EXHAUSTED, but a request that is too large has
+# a status of its own in HTTP: 413.
+HTTP_STATUS = {"INVALID_ARGUMENT": 400, "NOT_FOUND": 404, "RESOURCE_EXHAUSTED": 413}
+PREDICT_PATH = re.compile(r"/v1/models/([^/:]+)(?:/versions/(\d{1,18}))?:predict")
+MODEL_PATH = re.compile(r"/v1/models/([^/:]+)(?:/versions/(\d{1,18}))?(/metadata)?")
 
 
-def route(method, path):
-    """Return `(what, name, version)` of a request: predict, status or metadata; of which model; its number or None.
+def route(method: str, path: str) -> tuple[Literal["predict", "status", "metadata"], str, int | None]:
+    """Return what a request asks for: the kind of answer, the name of the model, and its version or None.
 
     Raises:
-        Refused: no such path.
+        Refused: there is no such path.
+
+    Example:
+        >>> route("POST", "/v1/models/denoiser/versions/2:predict")
+        ('predict', 'denoiser', 2)
     """
-    if method == "POST" and (match := PREDICT.fullmatch(path)):
-        name, version, what = *match.groups(), "predict"
-    elif method == "GET" and (match := DESCRIBE.fullmatch(path)):
-        name, version, what = *match.groups()[:2], "metadata" if match[3] else "status"
+    if method == "POST" and (match := PREDICT_PATH.fullmatch(path)):
+        kind = "predict"
+    elif method == "GET" and (match := MODEL_PATH.fullmatch(path)):
+        kind = "metadata" if match[3] else "status"
     else:
         raise Refused("INVALID_ARGUMENT", f"Malformed request: {method} {path}")
-    return what, name, None if version is None else int(version)
+    return kind, match[1], None if match[2] is None else int(match[2])
 
 
-def read_predict(body):
-    """Return `(signature, value, is_row)` of a predict request's JSON, the value being what `Servable.images` takes.
+def read_predict(body: str | bytes | bytearray) -> tuple[str, np.ndarray | list[bytes], bool]:
+    """Read the JSON of a predict request.
+
+    Returns:
+        The name of the signature; its input, in the form that `Servable.images` takes; and whether the request has
+        the row format (`instances`) and not the column format (`inputs`).
 
     Raises:
-        Refused: not JSON, not TensorFlow Serving's, an unknown signature, or values of another type.
+        Refused: the body is not JSON or not such a request, the signature is unknown, or values have another type.
     """
     try:
         request = json.loads(body)
@@ -59,8 +69,13 @@ def read_predict(body):
     return signature, _numbers(value) if signature == "serving_default" else _strings(value), is_row
 
 
-def write_predict(output, is_row):
-    """Return the JSON of a predict request's answer, `output` being what `Servable.output` gives."""
+def write_predict(output: np.ndarray | list[bytes], is_row: bool) -> str:
+    """Return the answer to a predict request as JSON.
+
+    Args:
+        output: what `Servable.output` returned.
+        is_row: whether the request had the row format.
+    """
     values = output.tolist() if isinstance(output, np.ndarray) else [{"b64": _encoded(png)} for png in output]
     return json.dumps({"predictions" if is_row else "outputs": values})
 
@@ -78,7 +93,7 @@ def _is_named(value):
 
 
 def _named(value, name):
-    """Return the value of the signature's one input, which may be named or not."""
+    """Return the value of the only input. A request may name it or not."""
     if not _is_named(value):
         return value
     if set(value) != {name}:
@@ -87,7 +102,7 @@ def _named(value, name):
 
 
 def _numbers(value):
-    # Before NumPy sees them: of a long string among many numbers it would make as many long strings.
+    # NumPy must not see a string: from one long string among many numbers it would make many long strings.
     level = [value]
     while (kinds := set(map(type, level))) == {list}:
         level = list(itertools.chain.from_iterable(level))

@@ -1,7 +1,10 @@
-"""TensorFlow Serving's gRPC API in its official messages. No server.
+"""TensorFlow Serving's gRPC API, without a server: its official messages in and out.
 
-The generated modules of tensorflow-serving-api import TensorFlow themselves, so that its own conversions cost no more.
+This module imports TensorFlow. The generated modules of tensorflow-serving-api do so anyway.
 """
+
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -9,24 +12,31 @@ from google.protobuf import json_format
 from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2, model_pb2, predict_pb2
 
 from export.serving.ray import description
-from export.serving.ray.servable import MAX_BYTES, MAX_PIXELS, SIGNATURES, Refused
+from export.serving.ray.servable import MAX_BYTES, MAX_PIXELS, SIGNATURES, Refused, Servable
 
-TYPES = {"serving_default": tf.float32, "denoise_image": tf.string}
+INPUT_TYPES = {"serving_default": tf.float32, "denoise_image": tf.string}
 
 
-def model_wanted(request):
-    """Return `(name, version)` of the model that a request is for; the version is None for the newest."""
+def requested_model(request: Any) -> tuple[str, int | None]:
+    """Return the name and the version of the model that a request is for; the version is None for the newest.
+
+    Raises:
+        Refused: the request asks for a version by a label.
+    """
     spec = getattr(request, "model_spec", None) or model_pb2.ModelSpec()
     if spec.version_label:
         raise Refused("NOT_FOUND", f"Unrecognized servable version label: {spec.version_label}")
     return spec.name, spec.version.value if spec.HasField("version") else None
 
 
-def read_predict(request):
-    """Return `(signature, value)` of a PredictRequest, the value being what `Servable.images` takes.
+def read_predict(request: predict_pb2.PredictRequest) -> tuple[str, np.ndarray | list[bytes]]:
+    """Read a PredictRequest.
+
+    Returns:
+        The name of the signature, and its input in the form that `Servable.images` takes.
 
     Raises:
-        Refused: too large, an unknown signature, or other inputs or types than its own.
+        Refused: the request is too large, the signature is unknown, or the inputs or their types are not its own.
     """
     if request.ByteSize() > MAX_BYTES:
         raise Refused("RESOURCE_EXHAUSTED", f"expected a request of at most {MAX_BYTES:,} bytes")
@@ -38,16 +48,17 @@ def read_predict(request):
         raise Refused("INVALID_ARGUMENT", f"expected the input {name}, got {', '.join(request.inputs) or 'none'}")
     if not set(request.output_filter) <= {output}:
         raise Refused("INVALID_ARGUMENT", f"expected output_filter to name {output}")
-    return signature, _array(name, request.inputs[name], TYPES[signature])
+    return signature, _array(name, request.inputs[name], INPUT_TYPES[signature])
 
 
 def _array(name, proto, dtype):
+    """Return the array in a TensorProto; strings as a list of bytes."""
     if proto.dtype != dtype.as_datatype_enum:
         raise Refused("INVALID_ARGUMENT", f"expected {name} to be {dtype.name}, got another type")
     sizes = [dimension.size for dimension in proto.tensor_shape.dim]
-    # A message of a few bytes may promise any number of equal values.
-    most = len(proto.string_val) if dtype == tf.string else 3 * MAX_PIXELS
-    if min(sizes, default=0) < 0 or np.prod(sizes, dtype=object) > most:
+    # A message of a few bytes may stand for any number of equal values.
+    max_values = len(proto.string_val) if dtype == tf.string else 3 * MAX_PIXELS
+    if min(sizes, default=0) < 0 or np.prod(sizes, dtype=object) > max_values:
         raise Refused("RESOURCE_EXHAUSTED", f"expected at most {MAX_PIXELS:,} pixels in a request, got more")
     try:
         array = tf.make_ndarray(proto)
@@ -60,8 +71,10 @@ def _array(name, proto, dtype):
     return array
 
 
-def predict_response(servable, signature, output):
-    """Return the PredictResponse that holds a signature's output."""
+def predict_response(
+    servable: Servable, signature: str, output: np.ndarray | list[bytes]
+) -> predict_pb2.PredictResponse:
+    """Return the PredictResponse with the output of a signature, which `Servable.output` returned."""
     response = predict_pb2.PredictResponse(outputs={SIGNATURES[signature][1]: tf.make_tensor_proto(output)})
     response.model_spec.name = servable.name
     response.model_spec.signature_name = signature
@@ -69,8 +82,8 @@ def predict_response(servable, signature, output):
     return response
 
 
-def metadata_response(servable, fields):
-    """Return the GetModelMetadataResponse. Raises `Refused` for other `fields` than TensorFlow Serving knows."""
+def metadata_response(servable: Servable, fields: Iterable[str]) -> get_model_metadata_pb2.GetModelMetadataResponse:
+    """Return the GetModelMetadataResponse. Raises `Refused` unless `fields` is `signature_def`."""
     if set(fields) != {"signature_def"}:
         raise Refused("INVALID_ARGUMENT", "expected metadata_field to be signature_def")
     signatures = get_model_metadata_pb2.SignatureDefMap()
@@ -82,6 +95,6 @@ def metadata_response(servable, fields):
     return response
 
 
-def status_response(servable):
+def status_response(servable: Servable) -> get_model_status_pb2.GetModelStatusResponse:
     """Return the GetModelStatusResponse."""
     return json_format.ParseDict(description.status(servable), get_model_status_pb2.GetModelStatusResponse())

@@ -1,4 +1,4 @@
-"""The Ray Serve app, whole: run by test_ray_app.py in a network namespace of its own, since it opens ports."""
+"""The Ray Serve app with its server, in a network namespace of its own (own_network.py): it opens ports."""
 
 import base64
 import json
@@ -20,6 +20,7 @@ import requests
 import tensorflow as tf
 from conftest import assert_user_error, smooth_picture
 from google.protobuf import json_format
+from own_network import OUTSIDE_ADDRESS
 from PIL import Image
 from tensorflow.core.framework.tensor_pb2 import TensorProto
 from tensorflow_serving.apis import (
@@ -31,16 +32,19 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
+pytest.importorskip("ray", reason="Ray is not installed: pip install -e '.[ray]'")
+
 from export.serving import client
 from export.serving.ray.servable import MAX_BYTES
 from export.to_saved_model import export_saved_model
-from keras_dae import pretrained as models
+from keras_dae import pretrained
 from keras_dae.networks.keras_file import load_model
 
-RUN = models.path("mnist")
+pytestmark = [pytest.mark.slow, pytest.mark.own_network]
+
+RUN = pretrained.path("mnist")
 URL, ADDRESS = "http://127.0.0.1:8501", "127.0.0.1:8500"
 MODEL = f"{URL}/v1/models/denoiser"
-ELSEWHERE = "192.0.2.1"  # this machine, as others would see it
 CLIENTS = 8
 TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "1" * 32}
 
@@ -61,18 +65,18 @@ def server():
     try:
         assert process.stdout.readline().startswith(MODEL)
         yield process
-        started = family(process.pid)
+        started = descendants(process.pid)
         os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does
         assert process.wait(30) == 130
         time.sleep(1)
-        assert not set(started) & set(family(1)), "processes were left behind"
+        assert not set(started) & set(descendants(1)), "processes were left behind"
     finally:
         process.kill()
         process.communicate()
 
 
-def family(ancestor):
-    """Return `{pid: command line}` of a process's descendants."""
+def descendants(ancestor):
+    """Return `{pid: command line}` of the descendants of a process."""
     listed = subprocess.run(["ps", "-ww", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
     rows = [
         (int(pid), int(parent), command) for pid, parent, command in (row.split(None, 2) for row in listed.splitlines())
@@ -86,12 +90,12 @@ def family(ancestor):
 
 def replicas(server):
     """Return the process numbers of the app's replicas."""
-    return [pid for pid, command in family(server.pid).items() if command.startswith("ray::ServeReplica")]
+    return [pid for pid, command in descendants(server.pid).items() if command.startswith("ray::ServeReplica")]
 
 
 @pytest.fixture(scope="module")
 def saved_model(tmp_path_factory):
-    """What TensorFlow Serving would load."""
+    """The SavedModel that TensorFlow Serving would load."""
     path = tmp_path_factory.mktemp("served") / "1"
     export_saved_model(load_model(RUN / "model.keras"), path)
     return tf.saved_model.load(str(path))
@@ -132,7 +136,7 @@ def request(signature="serving_default", name="denoiser", version=None, output_f
 
 
 @pytest.mark.parametrize("way", [["--rest"], ["--grpc"]])
-def test_the_client_gets_what_the_saved_model_gives(way, server, saved_model, tmp_path):
+def test_client_gives_the_pixels_of_the_saved_model(way, server, saved_model, tmp_path):
     (tmp_path / "digit.png").write_bytes(png(28, 28))
     (tmp_path / "odd.png").write_bytes(png(41, 21))
     (tmp_path / "large.png").write_bytes(png(600, 700))
@@ -206,6 +210,11 @@ IMAGE = {"signature_name": "denoise_image"}
 ROW = [[[0.5]] * 20] * 20
 
 
+def short_name(value):
+    """Return a name of a parameter that is short enough for a command line; None for pytest's choice."""
+    return repr(value)[:40] if isinstance(value, (str, bytes)) else None
+
+
 @pytest.mark.parametrize(
     ("code", "path", "body"),
     [
@@ -249,6 +258,7 @@ ROW = [[[0.5]] * 20] * 20
         (413, ":predict", {**IMAGE, "instances": [b64(png(1500, 1500))] * 8}),
         (413, ":predict", b" " * (MAX_BYTES + 1)),
     ],
+    ids=short_name,
 )
 def test_bad_rest_requests(server, code, path, body):
     answer = post(body, path)
@@ -308,7 +318,7 @@ def test_other_grpc_methods(channel):
     assert caught.value.code() == grpc.StatusCode.UNIMPLEMENTED
 
 
-def test_a_killed_replica_costs_what_it_had_in_its_hands(server, monkeypatch):
+def test_a_killed_replica_fails_only_its_own_requests(server, monkeypatch):
     body, image = {**IMAGE, "instances": [b64(png(28, 28))]}, png(28, 28)
     answered, failed = [], []
     killed = threading.Event()
@@ -321,7 +331,7 @@ def test_a_killed_replica_costs_what_it_had_in_its_hands(server, monkeypatch):
                 status = None
             (answered if status == 200 else failed).append(status)
             if status != 200:
-                client.denoise_rest(image, URL)  # the same again, as the client does it
+                client.denoise_rest(image, URL)  # the client repeats the request
         return True
 
     def kill():
@@ -335,10 +345,10 @@ def test_a_killed_replica_costs_what_it_had_in_its_hands(server, monkeypatch):
         assert all(pool.map(load, range(CLIENTS)))
         killing.result()
     assert len(failed) <= CLIENTS, failed
-    assert set(failed) <= {None, *client.AGAIN}
+    assert set(failed) <= {None, *client.RETRIED_STATUS}
 
 
-def test_what_ray_opens_to_all_answers_no_stranger(server, predict):
+def test_ports_that_are_open_to_all_refuse_strangers(server, predict):
     listening = subprocess.run(["ss", "-ltnpH"], capture_output=True, text=True, check=True).stdout.splitlines()
     ports = [
         line.split()[3].rpartition(":")[2]
@@ -348,7 +358,7 @@ def test_what_ray_opens_to_all_answers_no_stranger(server, predict):
     assert ports
     codes = set()
     for port in ports:
-        with grpc.insecure_channel(f"{ELSEWHERE}:{port}") as channel:
+        with grpc.insecure_channel(f"{OUTSIDE_ADDRESS}:{port}") as channel:
             for call in (
                 channel.unary_unary("/ray.serve.ASGIService/HandleRequest", lambda _: b""),  # would take pickles
                 prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict,
@@ -363,7 +373,7 @@ def test_what_ray_opens_to_all_answers_no_stranger(server, predict):
 
 @pytest.mark.parametrize("port", [8500, 8501])
 def test_only_loopback(server, port):
-    with pytest.raises(OSError), socket.create_connection((ELSEWHERE, port), timeout=5):
+    with pytest.raises(OSError), socket.create_connection((OUTSIDE_ADDRESS, port), timeout=5):
         pass
 
 
@@ -373,14 +383,16 @@ def run_app(*arguments):
     return done.returncode, done.stderr
 
 
-def test_serve_that_runs_already(server):
-    """It stays as it is, and what it cannot do is said."""
-    (address,) = {match[1] for line in family(server.pid).values() if (match := re.search(r"gcs-address=(\S+)", line))}
+def test_serve_is_running_already(server):
+    """It is not changed, and a request that it cannot meet is refused."""
+    (address,) = {
+        match[1] for line in descendants(server.pid).values() if (match := re.search(r"gcs-address=(\S+)", line))
+    }
     there = [RUN, "--replicas", 1, 1, "--address", address]
     with ThreadPoolExecutor(2) as pool:
         port = pool.submit(run_app, *there, "--port", 8502)
         other = pool.submit(run_app, *there, "--name", "other")
-        assert_user_error(*port.result(), "Ray Serve runs there already with port 8501, not port 8502")
+        assert_user_error(*port.result(), "Ray Serve is already running there with port 8501, not port 8502")
         assert_user_error(*other.result(), "Prefix / is being used by application", "denoiser")
     assert requests.get(MODEL, timeout=60).status_code == 200
     assert requests.get(f"{MODEL[:-8]}other", timeout=60).status_code == 404
@@ -391,6 +403,6 @@ def test_a_port_that_is_taken(server):
     assert_user_error(*run_app(RUN, "--port", 8502), "cannot listen on 127.0.0.1:8500")
 
 
-def test_no_cluster_there():
+def test_no_cluster_at_the_address():
     assert_user_error(*run_app(RUN, "--address", "127.0.0.1:9"), "expected a Ray cluster at 127.0.0.1:9")
     assert_user_error(*run_app(RUN, "--address", "nonsense"), "expected a Ray cluster at nonsense")
