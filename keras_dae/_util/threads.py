@@ -1,18 +1,32 @@
-"""How many cores there are, and a map over threads that does not run away from its consumer."""
+"""The number of cores, and a map over threads that computes only a little ahead of its consumer."""
 
 import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
-def cores():
+def cores() -> int:
     """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def map_ahead(pool, function, items, ahead):
-    """Yield `function(item)` for each of `items`, in order, computed in the threads of `pool`.
+def map_ahead(
+    pool: Executor, function: Callable[[Item], Result], items: Iterable[Item], ahead: int
+) -> Iterator[Result]:
+    """Yield `function(item)` for each item, in order, computed by the threads of `pool`.
 
-    Unlike `pool.map`, at most `ahead` items are taken before their results are asked for, so that neither a long
-    list nor large results pile up in memory.
+    Unlike `pool.map`, it takes at most `ahead` items before their results are consumed. So neither a long iterable nor
+    large results fill the memory.
+
+    Example:
+        >>> from concurrent.futures import ThreadPoolExecutor
+        >>> with ThreadPoolExecutor() as pool:
+        ...     list(map_ahead(pool, abs, [-1, -2, -3], ahead=2))
+        [1, 2, 3]
     """
     pending = []
     for item in items:

@@ -1,1 +1,1 @@
-"""From a config to batches: where images come from, how they are split, and the tf.data pipelines."""
+"""From a config to batches: load images, divide them into splits, and feed them to training with tf.data."""

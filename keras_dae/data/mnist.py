@@ -52,7 +52,7 @@ SOURCES = {
         },
     ),
     # No checksum of the uncompressed files is published. The mean (72.94035223214286) and the standard deviation
-    # (90.02118235130519) of the training images are published, and give these sums. The hashes of the downloads are known.
+    # (90.02118235130519) of the training images are published, and give these sums.
     "fashion_mnist": Source(
         title="Fashion-MNIST",
         folders=("fashion-mnist", "fashion_mnist", "FashionMNIST/raw", "FashionMNIST", ""),

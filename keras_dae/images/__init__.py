@@ -1,1 +1,1 @@
-"""Image files: read for training, and read and written for denoising."""
+"""Image files: read for training, decoded and encoded for denoising; and the conversion of pixels to [0, 1]."""

@@ -1,23 +1,26 @@
-"""NumPy's files, .npy and .npz, read with distrust: no pickles, no bombs, nothing damaged; and .npz written."""
+"""NumPy's files, .npy and .npz: read without trust in their content (no pickles, no bombs), and .npz files written."""
 
 import math
 import zipfile
+from collections.abc import Mapping
+from typing import IO
 
 import numpy as np
 
 from keras_dae._util.archives import check_archive
 
-MAGIC = b"\x93NUMPY"
+MAGIC = b"\x93NUMPY"  # the first bytes of a .npy file
 
 
-def load_arrays(file):
-    """Return the arrays in a .npy or .npz file, name -> array; of a .npy, which has no names, `images`.
+def load_arrays(file: IO[bytes]) -> dict[str, np.ndarray]:
+    """Return the arrays in a .npy or .npz file: name -> array. The array of a .npy file is called `images`.
 
     Args:
-        file: binary file that can seek, at its start. What it holds counts, not how it is called.
+        file: seekable binary file, at its start. Its content decides what it is, not its name.
 
     Raises:
-        ValueError, OSError, …: see `keras_dae._util.archives.UNREADABLE`.
+        ValueError: the file is damaged, or holds something else than numbers.
+        Exception: others, see `keras_dae._util.archives.UNREADABLE`.
     """
     magic = file.read(len(MAGIC))
     file.seek(0)
@@ -35,16 +38,20 @@ def load_arrays(file):
     return arrays
 
 
-def save_arrays(file, arrays):
-    """Write arrays, name -> array, as a compressed .npz; unlike with `np.savez_compressed`, of any names."""
+def save_arrays(file: IO[bytes], arrays: Mapping[str, np.ndarray]) -> None:
+    """Write arrays, name -> array, as a compressed .npz file. Unlike `np.savez_compressed`, it takes any names."""
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as content:
                 np.lib.format.write_array(content, array, allow_pickle=False)
 
 
-def load_array(file, size):
-    """Return the array in a .npy of `size` bytes; what its header promises is checked before memory is taken."""
+def load_array(file: IO[bytes], size: int) -> np.ndarray:
+    """Return the array in a .npy file of `size` bytes. The header is checked before memory is allocated.
+
+    Raises:
+        ValueError: the header does not fit the size, or the array holds Python objects.
+    """
     file.seek(0)
     version = np.lib.format.read_magic(file)
     read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}

@@ -4,7 +4,10 @@ import numpy as np
 
 
 def to_unit(values: np.ndarray) -> np.ndarray:
-    """Return bool, uint8, uint16 or float pixels as float32, integers scaled so that their largest value is 1.
+    """Return pixels as float32. Integers are scaled so that their type's largest value becomes 1.
+
+    Args:
+        values: bool, uint8, uint16 or float pixels of any shape. Floats are not scaled.
 
     Example:
         >>> to_unit(np.array([0, 51, 255], np.uint8)).tolist()
@@ -15,7 +18,7 @@ def to_unit(values: np.ndarray) -> np.ndarray:
 
 
 def from_unit(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Return float pixels in [0, 1] as `dtype`, the inverse of `to_unit`; integers are rounded.
+    """Return float pixels in [0, 1] as `dtype`: the inverse of `to_unit`. Integers are rounded.
 
     Example:
         >>> from_unit(np.array([0.0, 0.2, 1.0], np.float32), np.dtype(np.uint16)).tolist()
@@ -26,10 +29,20 @@ def from_unit(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
 
 
 def compact(values: np.ndarray) -> np.ndarray:
-    """Return checked pixels in the form that takes the least memory: uint8 unchanged, all others as float32 in [0, 1].
+    """Return pixels in the form that takes the least memory, after checking their range.
+
+    Args:
+        values: uint8, uint16, bool or float pixels of any shape; floats in [0, 1].
+
+    Returns:
+        uint8 in 0 … 255 for uint8 and bool, else float32 in [0, 1].
 
     Raises:
         ValueError: another type, NaN or infinity, or floats outside [0, 1].
+
+    Example:
+        >>> compact(np.array([False, True])).tolist()
+        [0, 255]
     """
     if values.dtype == np.uint8:
         return values
@@ -45,5 +58,5 @@ def compact(values: np.ndarray) -> np.ndarray:
     return unit
 
 
-def _white(dtype):
+def _white(dtype: np.dtype) -> int:
     return np.iinfo(dtype).max if dtype.kind == "u" else 1
