@@ -1,10 +1,12 @@
-"""TrainConfig: everything that a training run follows from, with every default; the recipes."""
+"""TrainConfig: all options of a training run, with their defaults; and the recipes."""
 
 import dataclasses
 import numbers
 import types
 import typing
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 
@@ -12,39 +14,57 @@ from keras_dae.errors import UserError
 from keras_dae.networks.geometry import AUTOENCODER
 from keras_dae.noise_names import check_noise
 
-# The names that options may take.
+# Names that options accept.
 DATASETS = ("auto", "mnist", "fashion_mnist", "digits")
 INITIALIZATIONS = ("torch", "he")
 SCHEDULES = ("constant", "cosine")
-PATCH_SIZES = f"a multiple of {AUTOENCODER.multiple}, at least {AUTOENCODER.min_padded_size}"  # in words
-# Fields that say where data lies, not what is computed.
+# Fields that only say where data is stored, and do not change what is computed.
 LOCATION_FIELDS = ("data_dir",)
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """One training run. Raises `UserError` when a value is out of its range.
+    """All options of a training run.
 
     Attributes:
-        recipe: name of the recipe the values came from, for the record.
-        dataset: `auto`, `mnist`, `fashion_mnist`, `digits`, or the path of a folder of images, an .npz or .npy.
-        data_dir: where `mnist` and `fashion_mnist` are looked for first; None for the usual places.
-        noisy_dir, clean_dir: folders of real pairs, matched by name; both or neither. They replace `dataset`.
+        recipe: name of the recipe that the values come from; it is only recorded.
+        dataset: `auto` (MNIST, or else the built-in digits), `mnist`, `fashion_mnist`, `digits`, or the path of a
+            folder of images or of an .npz or .npy file.
+        data_dir: folder in which `mnist` and `fashion_mnist` are looked for first; None for the usual places.
+        noisy_dir: folder of real noisy images, to be matched by name with those in `clean_dir`. Real pairs replace
+            `dataset`. Either both folders are given or neither.
+        clean_dir: folder of the clean images.
         channels: 1 (grey) or 3 (RGB).
-        patch_size: pixels; images other than whole data sets of one small size are trained in patches of this
-            size, which must fit the network (see `PATCH_SIZES`). None chooses one that fits.
-        patches_per_image: at most so many patches of an image in an epoch.
-        limit: use only so many training and test images; None for all.
-        validation_split: share of the training images held out, in (0, 1).
-        noise, noise_factor, clip: see `keras_dae.noise.add_noise`.
-        batch_size, epochs: images a step; passes over the training images.
-        learning_rate, beta_1, beta_2: Adam's; the learning rate is the peak of the schedule.
-        schedule: `constant`, or `cosine` decay to 0 at the end.
-        warmup_steps: steps in which the learning rate rises linearly from 0.
-        initialization: `torch` or `he`, see `keras_dae.networks.autoencoder.initializers`.
-        early_stopping: stop after so many epochs without a lower validation loss, and keep the best weights;
-            None never stops.
-        seed: fixes initial weights, split, order and noise. Evaluation noise is the same for every seed.
+        patch_size: height and width of a patch in pixels, a size that the network takes (see
+            `keras_dae.networks.geometry`). Data sets of small images of one size are used whole, others are cut into
+            patches. None chooses a size that fits the images.
+        patches_per_image: most patches cut from an image in an epoch.
+        limit: most training images, and most test images, to use; None for all.
+        validation_split: held-out fraction of the training images, in (0, 1).
+        noise: names of noise models, see `keras_dae.noise.add_noise`.
+        noise_factor: noise level, one number or a low and a high one, see `keras_dae.noise.add_noise`.
+        clip: whether noisy images are clipped to [0, 1].
+        batch_size: images, or patches, per step.
+        epochs: passes over the training images.
+        learning_rate: peak of Adam's learning rate.
+        beta_1: Adam's decay rate of the first moments, in [0, 1).
+        beta_2: Adam's decay rate of the second moments, in [0, 1).
+        schedule: of the learning rate: `constant`, or `cosine` decay to 0 at the end.
+        warmup_steps: steps over which the learning rate first rises linearly from 0.
+        initialization: of the weights: `torch` or `he`, see `keras_dae.networks.autoencoder.initializers`.
+        early_stopping: epochs without a lower validation loss after which training stops, and the best weights are
+            kept; None to train for all epochs.
+        seed: fixes the initial weights, the split, the order and the training noise. The evaluation noise does not
+            depend on it.
+
+    Raises:
+        UserError: a value has another type or is out of its range.
+
+    Example:
+        >>> TrainConfig(noise="speckle", noise_factor=0.2).noise_factor
+        (0.2,)
+        >>> TrainConfig.from_recipe("quick", epochs=2).learning_rate
+        0.008
     """
 
     recipe: str = "seed"
@@ -71,11 +91,11 @@ class TrainConfig:
     early_stopping: int | None = None
     seed: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            if isinstance(value := getattr(self, field.name), np.generic):  # which JSON does not know
+            if isinstance(value := getattr(self, field.name), np.generic):  # JSON has no such types
                 object.__setattr__(self, field.name, value.item())
-            if not _is_a(getattr(self, field.name), field.type):
+            if not _has_type(getattr(self, field.name), field.type):
                 raise UserError(
                     f"expected {field.name} to be {getattr(field.type, '__name__', field.type)}, "
                     f"got {getattr(self, field.name)!r}"
@@ -86,10 +106,14 @@ class TrainConfig:
             raise UserError(f"noise or noise_factor: {error}" if isinstance(error, TypeError) else str(error)) from None
         object.__setattr__(self, "noise", noise)
         object.__setattr__(self, "noise_factor", factors)
-        for name, expected, holds in (
+        for name, expected, is_valid in (
             ("recipe", f"one of {', '.join(RECIPES)}", self.recipe in RECIPES),
             ("channels", "1 or 3", self.channels in (1, 3)),
-            ("patch_size", PATCH_SIZES, _none_or(self.patch_size, lambda size: AUTOENCODER.padded_size(size) == size)),
+            (
+                "patch_size",
+                f"a multiple of {AUTOENCODER.multiple}, at least {AUTOENCODER.min_padded_size}",
+                _none_or(self.patch_size, lambda size: AUTOENCODER.padded_size(size) == size),
+            ),
             ("patches_per_image", "at least 1", self.patches_per_image >= 1),
             ("limit", "at least 4", _none_or(self.limit, lambda n: n >= 4)),
             ("validation_split", "between 0 and 1", 0 < self.validation_split < 1),
@@ -104,26 +128,34 @@ class TrainConfig:
             ("early_stopping", "at least 1", _none_or(self.early_stopping, lambda n: n >= 1)),
             ("seed", "in 0 ... 2147483647", 0 <= self.seed < 2**31),
         ):
-            if not holds:
+            if not is_valid:
                 raise UserError(f"expected {name} to be {expected}, got {getattr(self, name)!r}")
         if (self.noisy_dir is None) != (self.clean_dir is None):
             raise UserError("expected --noisy-dir and --clean-dir together, got only one of them")
 
     @property
-    def has_pairs(self):
-        """Whether real noisy images are given, so that no noise is synthesized."""
+    def has_pairs(self) -> bool:
+        """Whether the noisy images are real. If not, noise is added to clean images."""
         return self.noisy_dir is not None
 
     @classmethod
-    def from_recipe(cls, recipe="seed", **overrides):
-        """Return the recipe's config with some fields replaced. Raises `UserError` for an unknown recipe."""
+    def from_recipe(cls, recipe: str = "seed", **overrides: Any) -> Self:
+        """Return a recipe's config, with the fields in `overrides` replaced.
+
+        Raises:
+            UserError: there is no such recipe, or a value is out of its range.
+        """
         if recipe not in RECIPES:
             raise UserError(f"expected recipe to be one of {', '.join(RECIPES)}, got {recipe!r}")
         return cls(**{"recipe": recipe, **RECIPES[recipe], **overrides})
 
     @classmethod
-    def from_dict(cls, values):
-        """Return the config that `to_dict` gave. Raises `UserError` for fields that are unknown."""
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Return the config from the values that `to_dict` returned.
+
+        Raises:
+            UserError: a field is unknown, or a value is out of its range.
+        """
         known = {field.name for field in dataclasses.fields(cls)}
         if unknown := sorted(set(values) - known):
             raise UserError(
@@ -131,32 +163,32 @@ class TrainConfig:
             )
         return cls(**values)
 
-    def to_dict(self):
-        """Return the fields as JSON-ready values."""
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as values that JSON can store."""
         return {name: list(v) if isinstance(v, tuple) else v for name, v in dataclasses.asdict(self).items()}
 
-    def differences(self, other):
-        """Return the names of fields in which what is computed differs."""
-        return [f.name for f in dataclasses.fields(self)
-                if f.name not in LOCATION_FIELDS and getattr(self, f.name) != getattr(other, f.name)]  # fmt: skip
+    def differences(self, other: "TrainConfig") -> list[str]:
+        """Return the names of the fields that differ, except for LOCATION_FIELDS."""
+        names = [field.name for field in dataclasses.fields(self) if field.name not in LOCATION_FIELDS]
+        return [name for name in names if getattr(self, name) != getattr(other, name)]
 
 
-def _is_a(value, kind):
-    """Return whether a value is of a field's type; tuples are left to `check_noise`."""
-    kinds = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
-    if typing.get_origin(kind) is tuple:
+def _has_type(value: Any, annotation: Any) -> bool:
+    """Return whether a value has a field's type. Tuples are left to `check_noise`."""
+    if typing.get_origin(annotation) is tuple:
         return True
-    if isinstance(value, bool):
-        return bool in kinds
-    return isinstance(value, tuple({int: numbers.Integral, float: numbers.Real}.get(kind, kind) for kind in kinds))
+    expected = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
+    if isinstance(value, bool):  # a bool is an int, too
+        return bool in expected
+    return isinstance(value, tuple({int: numbers.Integral, float: numbers.Real}.get(one, one) for one in expected))
 
 
-def _none_or(value, holds):
-    return value is None or holds(value)
+def _none_or(value: Any, is_valid: Callable[[Any], bool]) -> bool:
+    return value is None or is_valid(value)
 
 
-# Only what differs from TrainConfig's defaults, which are the PyTorch original's values.
-RECIPES = {
+# Values that differ from TrainConfig's defaults, which are those of the PyTorch original.
+RECIPES: dict[str, dict[str, Any]] = {
     "seed": {},
     "quick": {
         "batch_size": 64,
@@ -172,7 +204,7 @@ RECIPES = {
         "batch_size": 128,
         "epochs": 60,
         "learning_rate": 0.006,
-        "beta_1": 0.7,  # short memories: the usual ones left a quarter of the bottleneck's units dead
+        "beta_1": 0.7,  # low decay rates: the usual ones left a quarter of the bottleneck's units dead
         "beta_2": 0.95,
         "schedule": "cosine",
         "warmup_steps": 1000,

@@ -12,8 +12,6 @@ from keras_dae._util.batches import run_in_batches
 MIN_MSE = 1e-10  # limits PSNR to 100 dB, so that a mean stays finite when images are identical
 CHUNK_IMAGES = 500  # images measured at once
 
-# Keras has no type for "array or tensor".
-
 
 def mse(clean: Any, image: Any) -> Any:
     """Return the mean squared error of each image: float32 `(batch,)`.
@@ -32,7 +30,8 @@ def psnr(clean: Any, image: Any) -> Any:
         clean: float32 array or tensor `(batch, height, width, channels)` in [0, 1]; the peak is 1.
         image: the images to compare with the clean ones, in the same form.
     """
-    return -10 * keras.ops.log10(keras.ops.maximum(mse(clean, image), MIN_MSE))
+    decades: Any = keras.ops.log10(keras.ops.maximum(mse(clean, image), MIN_MSE))
+    return -10 * decades
 
 
 def ssim(clean: Any, image: Any) -> Any:

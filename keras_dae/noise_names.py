@@ -9,7 +9,7 @@ REAL_PAIRS = "real pairs"  # stands in the place of a noise model's name where t
 
 
 def check_noise(
-    noise: str | Iterable[str], noise_factor: float | Sequence[float]
+    noise: str | Iterable[str], noise_factor: float | Iterable[float]
 ) -> tuple[tuple[str, ...], tuple[float, ...]]:
     """Return `(noise, noise_factor)` as tuples: one or more names of NOISES, and one number or a low and a high one.
 
@@ -25,7 +25,7 @@ def check_noise(
     unknown = [name for name in noise if name not in NOISES]
     if unknown or not noise:
         raise ValueError(f"expected noise to be of {', '.join(NOISES)}; got {', '.join(unknown) or 'none'}")
-    factors = tuple(float(value) for value in (noise_factor if hasattr(noise_factor, "__len__") else (noise_factor,)))
+    factors = tuple(map(float, noise_factor if isinstance(noise_factor, Iterable) else (noise_factor,)))
     got = " ".join(map(str, factors))
     if len(factors) not in (1, 2) or sorted(factors) != list(factors):
         raise ValueError(f"expected noise_factor to be one number or LOW HIGH, got {got}")

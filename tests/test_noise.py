@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_dae.noise import MODELS, add_noise
+from keras_dae.noise import NOISE_MODELS, add_noise
 from keras_dae.noise_names import NOISES
 
 SHAPE = (8, 64, 64, 1)
@@ -17,8 +17,8 @@ def draw(noise, factor, clean=None, seed=(1, 2), clip=False):
 
 
 def test_all_names_have_a_model():
-    assert tuple(MODELS) == NOISES
-    assert all("factor" in model.__doc__ for model in MODELS.values())
+    assert tuple(NOISE_MODELS) == NOISES
+    assert all("factor" in model.__doc__ for model in NOISE_MODELS.values())
 
 
 @pytest.mark.parametrize(
