@@ -1,4 +1,4 @@
-"""What several tests share."""
+"""Fixtures and functions that several test files use."""
 
 import csv
 import json
@@ -25,7 +25,7 @@ def digits():
 
 @pytest.fixture(scope="session")
 def digits_npz(digits, tmp_path_factory):
-    """A file of 80 training and 20 test digits."""
+    """An .npz file with 80 training and 20 test digits."""
     path = tmp_path_factory.mktemp("digits") / "tiny.npz"
     np.savez(path, x_train=digits, x_test=digits[:20])
     return path
@@ -33,7 +33,7 @@ def digits_npz(digits, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def model():
-    """A network whose outputs vary: PyTorch's initialization, three times as strong."""
+    """An untrained network whose outputs vary: weights of PyTorch's initialization, times 3."""
     from keras_dae.networks.autoencoder import build_autoencoder
 
     model = build_autoencoder(initialization="torch", seed=0)
@@ -43,7 +43,7 @@ def model():
 
 @pytest.fixture
 def photographs(tmp_path):
-    """A folder of smooth pictures: 12 in sizes from 40×52 to 84×96, in several formats, depths and subfolders."""
+    """A folder with 12 smooth colour pictures from 40×52 to 84×96 pixels, in several formats and with a subfolder."""
     folder = tmp_path / "photographs"
     (folder / "more").mkdir(parents=True)
     for index, suffix in enumerate(["png", "jpg", "tif", "bmp", "jpeg", "PNG"] * 2):
@@ -55,7 +55,7 @@ def photographs(tmp_path):
 
 
 def smooth_picture(height, width, seed, channels=3):
-    """Return a colour picture of a few waves: uint8 (height, width, channels)."""
+    """Return a picture of a few waves: uint8 (height, width, channels)."""
     random = np.random.default_rng(seed)
     y, x = np.mgrid[:height, :width][..., None]
     waves = sum(
@@ -66,7 +66,7 @@ def smooth_picture(height, width, seed, channels=3):
 
 @pytest.fixture(scope="session")
 def mnist_dir():
-    """The folder with the real MNIST."""
+    """The folder with the real mnist.npz; the test is skipped if there is none."""
     folder = os.environ.get("KERAS_DAE_DATA")
     if not folder or not Path(folder, "mnist.npz").is_file():
         pytest.skip("KERAS_DAE_DATA names no folder with mnist.npz")
@@ -74,14 +74,14 @@ def mnist_dir():
 
 
 def run_module(*arguments, cwd=None, env=None, timeout=300):
-    """Run `python -m …` in a process of its own; returns it with stdout and stderr as text."""
+    """Run `python -m …` in a new process; return the finished process, with stdout and stderr as text."""
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent), **(env or {})}
     command = [sys.executable, "-m", *map(str, arguments)]
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout)
 
 
 def assert_user_error(status, stderr, *expected):
-    """Check for exit status 2 and one clear line without a traceback."""
+    """Check that a command ended with exit status 2 and one error line that holds `expected`, without a traceback."""
     assert status == 2, stderr
     assert "Traceback" not in stderr
     (line,) = [line for line in stderr.splitlines() if line.startswith("error: ")]
@@ -90,14 +90,14 @@ def assert_user_error(status, stderr, *expected):
 
 
 def weights(run):
-    """Return the weights of a run's model."""
+    """Return the weights of the model in a run folder."""
     import keras
 
     return keras.models.load_model(run / "model.keras").get_weights()
 
 
 def assert_same_run(first, second):
-    """Check that two runs are the same but for times."""
+    """Check that two runs are the same, except for the times."""
     assert all(np.array_equal(a, b) for a, b in zip(weights(first), weights(second)))
 
     def untimed(run):

@@ -11,12 +11,12 @@ from keras_dae.data.splits import EvaluationImages
 
 
 def epochs_of(train, config, first_epoch=0):
-    """Return `[(noisy, clean), …]`, each epoch's batches put together."""
+    """Return `[(noisy, clean), …]`: all batches of each epoch as one array."""
     _, steps, _ = epoch_plan(train, config)
     batches = [(noisy.numpy(), clean.numpy()) for noisy, clean in training_batches(train, config, first_epoch)]
     assert len(batches) == steps * (config.epochs - first_epoch)
-    parts = [batches[start : start + steps] for start in range(0, len(batches), steps)]
-    return [tuple(np.concatenate(images) for images in zip(*part)) for part in parts]
+    epochs = [batches[start : start + steps] for start in range(0, len(batches), steps)]
+    return [tuple(np.concatenate(images) for images in zip(*epoch)) for epoch in epochs]
 
 
 @pytest.fixture
@@ -91,9 +91,9 @@ def test_whole_executions(steps):
 
 
 def test_evaluation_noise_is_the_same_for_every_training_seed(digits):
-    pairs = EvaluationImages(digits[..., None])
-    noisy, clean = evaluation_images(pairs, TrainConfig(seed=0))
-    again, _ = evaluation_images(pairs, TrainConfig(seed=5))
+    images = EvaluationImages(digits[..., None])
+    noisy, clean = evaluation_images(images, TrainConfig(seed=0))
+    again, _ = evaluation_images(images, TrainConfig(seed=5))
     assert np.array_equal(noisy, again)
     assert np.array_equal(clean, np.float32(digits[..., None]) / 255)
     first, _ = evaluation_images(EvaluationImages(digits[:10, ..., None]), TrainConfig())
@@ -112,7 +112,7 @@ class TestPatchStream:
         counts = np.unique(np.concatenate(batches)[:, 0, 0, 0], return_counts=True)[1]
         assert set(counts) == {4}
 
-    def test_no_more_than_the_pool_is_held(self):
+    def test_no_more_than_the_buffer_is_held(self):
         read = []
 
         def image(index):

@@ -64,7 +64,7 @@ class TestArrays:
         assert 0.1 < clean.mean() < 0.9
 
     @pytest.mark.parametrize("is_divided", [False, True])
-    def test_of_many_large_images_some_are_held_from_everywhere(self, is_divided, tmp_path):
+    def test_some_of_many_large_images_are_held_out_from_everywhere(self, is_divided, tmp_path):
         images = np.full((3000, 20, 24, 1), np.arange(3000)[:, None, None, None], np.uint16)
         arrays = {"x_train": images, "x_test": images} if is_divided else {"images": images}
         np.savez(tmp_path / "images.npz", **arrays)
@@ -226,7 +226,7 @@ class TestFolder:
         assert len(load(photographs, limit=5).train.patch_counts) == 4
 
     def test_what_is_for_testing_is_never_trained_on(self, tmp_path):
-        """Whatever the limit and the patch size, which leave out images; each of these has a level of its own."""
+        """That holds for every limit and patch size, which leave out images. Here each image has another grey level."""
         for level in range(40):
             Image.new("L", (60 + level, 60), level).save(tmp_path / f"{level}.png")
         Image.new("L", (30, 30), 99).save(tmp_path / "0small.png")
@@ -270,9 +270,9 @@ class TestPairs:
         for held in (dataset.test, dataset.validation):
             assert np.array_equal(held.clean // 2, held.noisy)
         noisy, clean = next(iter(training_batches(dataset.train, TrainConfig(**pairs, batch_size=4))))
-        assert clean.numpy().mean() > 1.8 * noisy.numpy().mean()  # what comes in, and what is to come out
+        assert clean.numpy().mean() > 1.8 * noisy.numpy().mean()  # the input, and the target
 
-    def test_without_partner_or_of_another_size_are_skipped_by_name(self, pairs, tmp_path):
+    def test_files_without_partner_or_of_another_size_are_skipped_by_name(self, pairs, tmp_path):
         Image.new("L", (48, 48)).save(tmp_path / "noisy/alone.png")
         Image.new("L", (48, 48)).save(tmp_path / "clean/lonely.png")
         Image.new("L", (48, 52)).save(tmp_path / "noisy/sub/3.bmp")

@@ -4,12 +4,13 @@ import hashlib
 import http.server
 import struct
 import threading
+import time
 
 import numpy as np
 import pytest
 
 from keras_dae.config import TrainConfig
-from keras_dae.data import mnist
+from keras_dae.data import load, mnist
 from keras_dae.data.load import load_dataset
 from keras_dae.data.mnist import NotAvailable, load_mnist
 from keras_dae.errors import UserError
@@ -19,7 +20,7 @@ SHAPES = {"train": (30, 28, 28), "t10k": (10, 28, 28)}
 
 @pytest.fixture(autouse=True)
 def small_mnist(monkeypatch, tmp_path, digits):
-    """Pretend that MNIST is 30 + 10 images of ours, that nothing is cached, and that there is no network."""
+    """Pretend that MNIST has 30 + 10 rendered digits, that nothing is cached, and that there is no network."""
     images = {"train": digits[:30], "t10k": digits[30:40]}
     monkeypatch.setattr(mnist, "SHAPES", SHAPES)
     for source in mnist.SOURCES.values():
@@ -42,8 +43,8 @@ def write_npz(path, images):
 
 def write_idx(folder, images, separator="-", compressed=False):
     folder.mkdir(parents=True, exist_ok=True)
-    for part, values in images.items():
-        name = f"{part}-images{separator}idx3-ubyte"
+    for subset, values in images.items():
+        name = f"{subset}-images{separator}idx3-ubyte"
         if compressed:
             (folder / f"{name}.gz").write_bytes(gzip.compress(idx(values)))
         else:
@@ -68,7 +69,7 @@ def test_npz_in_each_place(small_mnist, tmp_path, monkeypatch):
         load_mnist("mnist")
     write_npz(tmp_path / "keras/datasets/mnist.npz", small_mnist)
     assert_loaded(small_mnist)
-    empty = {part: np.zeros(shape, np.uint8) for part, shape in SHAPES.items()}
+    empty = {subset: np.zeros(shape, np.uint8) for subset, shape in SHAPES.items()}
     write_npz(tmp_path / "env/mnist.npz", empty)
     monkeypatch.setenv("KERAS_DAE_DATA", str(tmp_path / "env"))
     with pytest.raises(UserError, match=r"env/mnist\.npz"):  # it comes before Keras's cache
@@ -82,7 +83,7 @@ def test_fashion_mnist(small_mnist, tmp_path):
     assert_loaded(small_mnist, "fashion_mnist")
 
 
-def test_fashion_mnist_is_known_by_its_sums(small_mnist, tmp_path, monkeypatch):
+def test_fashion_mnist_is_verified_by_its_sums(small_mnist, tmp_path, monkeypatch):
     values = small_mnist["train"].astype(int)
     monkeypatch.setitem(mnist.SOURCES["fashion_mnist"].checks, "train", (values.sum(), (values**2).sum()))
     write_idx(tmp_path / "fashion-mnist", small_mnist)
@@ -95,7 +96,7 @@ def test_fashion_mnist_is_known_by_its_sums(small_mnist, tmp_path, monkeypatch):
 
 def damaged(name):
     return {
-        "cut": lambda content: content[:-50],
+        "truncated": lambda content: content[:-50],
         "long": lambda content: content + b"\0",
         "other pixels": lambda content: content[:-1] + bytes([content[-1] ^ 1]),
         "wrong magic": lambda content: b"\0\0\x08\x01" + content[4:],
@@ -106,7 +107,9 @@ def damaged(name):
 
 
 @pytest.mark.parametrize("compressed", [False, True])
-@pytest.mark.parametrize("damage", ["cut", "long", "other pixels", "wrong magic", "wrong count", "empty", "foreign"])
+@pytest.mark.parametrize(
+    "damage", ["truncated", "long", "other pixels", "wrong magic", "wrong count", "empty", "foreign"]
+)
 def test_damaged_idx_is_named(small_mnist, tmp_path, damage, compressed):
     write_idx(tmp_path, small_mnist, compressed=compressed)
     path = next(tmp_path.glob("t10k*"))
@@ -144,10 +147,10 @@ def test_npz_of_something_else(tmp_path, arrays):
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Serves one folder; cuts the first `cuts` transfers in the middle."""
+    """Serves one folder. The first `truncated` transfers end in the middle."""
 
-    def __init__(self, folder, cuts=0):
-        self.cuts, self.requests = cuts, []
+    def __init__(self, folder, truncated=0):
+        self.truncated, self.requests = truncated, []
         super().__init__(("127.0.0.1", 0), functools.partial(Handler, directory=str(folder)))
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
@@ -159,8 +162,8 @@ class Server(http.server.ThreadingHTTPServer):
 class Handler(http.server.SimpleHTTPRequestHandler):
     def copyfile(self, source, outputfile):
         self.server.requests.append(self.path)
-        if self.server.cuts > 0:
-            self.server.cuts -= 1
+        if self.server.truncated > 0:
+            self.server.truncated -= 1
             outputfile.write(source.read(100))
             self.close_connection = True
         else:
@@ -172,11 +175,11 @@ class Handler(http.server.SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def download(small_mnist, tmp_path, monkeypatch):
-    """Return a function that starts a server of small_mnist as mnist.npz, and the folder to download into."""
+    """Return a function that starts a server, which offers small_mnist as mnist.npz."""
     write_npz(tmp_path / "served/mnist.npz", small_mnist)
     content = (tmp_path / "served/mnist.npz").read_bytes()
     monkeypatch.setitem(mnist.SOURCES["mnist"].downloads, "mnist.npz", hashlib.sha256(content).hexdigest())
-    monkeypatch.setattr("time.sleep", lambda seconds: None)  # between retries
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)  # between retries
     servers = []
 
     def start(**kwargs):
@@ -205,14 +208,14 @@ def test_download_into_data_dir(small_mnist, download, tmp_path):
     assert [path.name for path in (tmp_path / "here").iterdir()] == ["mnist.npz"]
 
 
-def test_cut_transfer_is_tried_again(small_mnist, download):
-    server = download(cuts=2)
+def test_truncated_transfer_is_tried_again(small_mnist, download):
+    server = download(truncated=2)
     assert_loaded(small_mnist)
     assert len(server.requests) == 3
 
 
 def test_transfer_that_never_succeeds_leaves_nothing(download, tmp_path):
-    download(cuts=100)
+    download(truncated=100)
     with pytest.raises(NotAvailable, match="could not be downloaded"):
         load_mnist("mnist", tmp_path / "here")
     assert not any((tmp_path / "here").iterdir())
@@ -235,10 +238,10 @@ def test_missing_at_the_server(download, tmp_path):
 
 @pytest.fixture
 def tiny_digits(monkeypatch, digits):
-    monkeypatch.setattr("keras_dae.data.load.cached_digits", lambda: (digits[:40], digits[40:50]))
+    monkeypatch.setattr(load, "cached_digits", lambda: (digits[:40], digits[40:50]))
 
 
-def test_auto_falls_back_to_digits_loudly(tiny_digits, capsys):
+def test_auto_falls_back_to_digits_with_a_message(tiny_digits, capsys):
     dataset = load_dataset(TrainConfig(dataset="auto"))
     assert (dataset.name, len(dataset.test)) == ("digits", 10)
     (line,) = capsys.readouterr().err.splitlines()
@@ -266,7 +269,7 @@ def test_auto_takes_mnist(small_mnist, tmp_path):
 
 @pytest.mark.slow
 def test_real_mnist(mnist_dir, monkeypatch):
-    """The published checksums hold for the real thing, in its npz and as official IDX files."""
+    """The published checksums are those of the real MNIST."""
     monkeypatch.undo()
     train, test = load_mnist("mnist", mnist_dir)
     assert (train.shape, test.shape) == ((60000, 28, 28), (10000, 28, 28))

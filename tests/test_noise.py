@@ -55,7 +55,7 @@ def test_poisson_counts_photons():
 @pytest.mark.parametrize(
     ("noise", "white", "black"), [("salt", 0.2, 0), ("pepper", 0, 0.2), ("salt_and_pepper", 0.1, 0.1)]
 )
-def test_replaced_shares(noise, white, black):
+def test_replaced_fractions(noise, white, black):
     noisy = draw(noise, 0.2)
     assert np.mean(noisy == 1) == pytest.approx(white, abs=0.01)
     assert np.mean(noisy == 0) == pytest.approx(black, abs=0.01)
