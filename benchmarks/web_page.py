@@ -14,7 +14,7 @@ import threading
 from pathlib import Path
 
 from benchmarks.contender import add_rounds
-from export.web.serve import ISOLATED, make_server
+from export.web.serve import ISOLATION_HEADERS, make_server
 from keras_dae.errors import UserError, run_command
 
 
@@ -34,7 +34,7 @@ def report(site, rounds, picture):
         raise UserError("expected KERAS_DAE_NODE_MODULES to name a folder with puppeteer-core (npm install)")
     if missing := [name for name in ("node", "chromium") if not shutil.which(name)]:
         raise UserError(f"expected {' and '.join(missing)} to be installed")
-    for headers in ({}, ISOLATED):
+    for headers in ({}, ISOLATION_HEADERS):
         results = measure(site, headers, rounds, picture)
         first = results["first"]
         print(
@@ -47,7 +47,7 @@ def report(site, rounds, picture):
 
 def measure(site, headers, rounds, picture=""):
     """Return what web_page.cjs found, the site being served with these headers; `picture` is a PNG file to write."""
-    with make_server(site, headers_sent=headers) as server:
+    with make_server(site, extra_headers=headers) as server:
         threading.Thread(target=server.serve_forever).start()
         url = f"http://127.0.0.1:{server.server_port}/"
         command = ["node", Path(__file__).with_suffix(".cjs"), shutil.which("chromium"), url, str(rounds), picture]

@@ -1,17 +1,17 @@
-// Drives a browser for test_web.py: node browser.cjs CHROMIUM, puppeteer-core being on NODE_PATH.
+// Drives a browser for test_web_browser.py: node browser.cjs CHROMIUM. NODE_PATH must have puppeteer-core.
 //
-// One JSON object a line on stdin, {scenario, url, …}; each gets a page of its own, and is answered by a line on
-// stdout: {result, errors, requests}, or {failure} when the scenario did not come to its end.
+// Reads one JSON object per line from stdin: {scenario, url, …}. Each scenario runs in a new page and is answered with
+// a line on stdout: {result, errors, requests}, or {failure} if the scenario did not finish.
 const readline = require("readline");
 const puppeteer = require("puppeteer-core");
 
 const scenarios = {
-  /** What the page shows once all is loaded. */
+  /** Return what the page shows when everything is loaded. */
   async look(page) {
     return { ...(await shown(page)), ...(await pixels(page)) };
   },
 
-  /** Draw lines, each a list of [x, y] from 0 to 1 across the canvas, with the mouse, or with a finger on a phone. */
+  /** Draw lines with the mouse or a finger. Lines are lists of [x, y], from 0 to 1 across the canvas. */
   async draw(page, { lines, finger }) {
     if (finger) await page.setViewport({ width: 360, height: 640, isMobile: true, hasTouch: true });
     await page.click("#clear");
@@ -30,7 +30,7 @@ const scenarios = {
     return { ...(await shown(page)), ...(await pixels(page)), scrolled: await page.evaluate(() => scrollY) };
   },
 
-  /** A line drawn by one finger, from the first point to the last, while another taps the canvas at `tap`. */
+  /** Draw a line with one finger while another finger taps the canvas at `tap`. */
   async tapped(page, { line, tap }) {
     await page.setViewport({ width: 360, height: 640, isMobile: true, hasTouch: true });
     await page.click("#clear");
@@ -49,15 +49,15 @@ const scenarios = {
     return pixels(page);
   },
 
-  /** What the page shows of two files, the second opened while the first is read. */
+  /** Return what the page shows after two files, the second opened while the first is being read. */
   async hurry(page, { files }) {
     for (const file of files) await (await page.$("#file")).uploadFile(file);
-    await new Promise((resolve) => setTimeout(resolve, 1000)); // the first would be there by now
+    await new Promise((resolve) => setTimeout(resolve, 1000)); // by now, the first file has been read
     await idle(page);
     return { ...(await shown(page)), ...(await pixels(page)) };
   },
 
-  /** What the page shows when a run of the network fails, and after the next, which does not. */
+  /** Return what the page shows when a run of the network fails, and after the next run, which succeeds. */
   async failing(page) {
     await page.evaluate(async () => {
       const { Denoiser } = await import(new URL("denoiser.js", document.baseURI));
@@ -76,14 +76,14 @@ const scenarios = {
     return seen;
   },
 
-  /** What the page says of a file that it refuses. */
+  /** Return the message about a file that the page refuses. */
   async refuse(page, { file }) {
     await (await page.$("#file")).uploadFile(file);
     await page.waitForSelector("#message.error");
     return (await shown(page)).message;
   },
 
-  /** Open an image file, without noise: by the button, or dropped onto the page. */
+  /** Open an image file without noise, with the button or by dropping it on the page. */
   async open(page, { file, base64, size: [width, height] }) {
     await page.$eval("#factor", (slider) => {
       slider.value = 0;
@@ -108,7 +108,7 @@ const scenarios = {
     return { ...(await shown(page)), ...(await pixels(page)) };
   },
 
-  /** Denoise float32 pictures of 28×28, in base64, with models of the site. */
+  /** Denoise float32 pictures of 28×28 pixels, given in base64, with models of the site. */
   async denoise(page, { ids, count, base64 }) {
     return page.evaluate(
       async (ids, count, base64) => {
@@ -133,7 +133,7 @@ const scenarios = {
     );
   },
 
-  /** Noisy pixels of a grey surface by each seed: mean, standard deviation and first value for each noise. */
+  /** Return mean, standard deviation and first value of the noisy pixels of a grey surface, for each seed and noise. */
   async noise(page, { grey, factor, seeds }) {
     return page.evaluate(
       async (grey, factor, seeds) => {
@@ -154,7 +154,7 @@ const scenarios = {
     );
   },
 
-  /** Without a network, and with the keyboard alone: every model, noise and button; what was shown after each. */
+  /** Use every model, noise and button by keyboard, without a network. Return what was shown after each. */
   async offline(page) {
     await page.setOfflineMode(true);
     const seen = [];
@@ -180,7 +180,7 @@ const scenarios = {
     return seen;
   },
 
-  /** How far the page is wider than narrow screens, and the smallest height of what fingers press, in CSS pixels. */
+  /** Return how far the page is wider than narrow screens, and the smallest height of a button, in CSS pixels. */
   async narrow(page, { widths }) {
     const found = [];
     for (const width of widths) {
@@ -195,14 +195,14 @@ const scenarios = {
     return found;
   },
 
-  /** What the page says when it cannot start; only when it is no longer busy do screen readers. */
+  /** Return the message of a page that cannot start. Screen readers read it only when the page is not busy. */
   async message(page) {
     await page.waitForSelector("main[aria-busy=false]");
     return page.$eval("#message", (message) => message.textContent);
   },
 };
 
-/** Wait until the page has taken in what was pressed and drawn, and has denoised it. */
+/** Wait until the page has handled all input and has denoised the picture. */
 async function idle(page) {
   await page.evaluate(() => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve))));
   await page.waitForSelector("main[aria-busy=false]");
@@ -216,7 +216,7 @@ async function shown(page) {
   });
 }
 
-/** The three pictures: rows of 8-bit values. */
+/** Return the three pictures as rows of 8-bit values. */
 async function pixels(page) {
   return page.evaluate(() => {
     const rows = (canvas) => {
@@ -230,7 +230,7 @@ async function pixels(page) {
   });
 }
 
-/** Run one scenario in a page of its own. */
+/** Run one scenario in a new page. */
 async function run(browser, { scenario, url, without, ready = "main[data-ready][aria-busy=false]", ...rest }) {
   const page = await browser.newPage();
   const [errors, requests] = [[], []];
@@ -241,7 +241,7 @@ async function run(browser, { scenario, url, without, ready = "main[data-ready][
   try {
     await page.goto(url);
     await page.waitForSelector(ready, { timeout: 20000 });
-    const worker = page.workers().find((worker) => worker.url().endsWith("/worker.js")); // its threads answer nobody
+    const worker = page.workers().find((worker) => worker.url().endsWith("/worker.js")); // its threads do not answer
     const names = () => performance.getEntriesByType("resource").map((entry) => entry.name);
     if (worker) requests.push(...(await worker.evaluate(names)));
     return { result: await scenarios[scenario](page, rest), errors, requests };

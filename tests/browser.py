@@ -1,4 +1,4 @@
-"""A real browser for the tests, Debian's chromium driven by browser.cjs, and hosts for it to visit."""
+"""A real browser for the tests (Debian's chromium, driven by browser.cjs), and servers for it to visit."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from export.web.serve import Handler, Server, make_server
 
 
 def missing():
-    """Return what is not there of what a `Browser` and the page need, in words, or an empty string."""
+    """Return which programs and packages are missing for a `Browser` and the page, or an empty string."""
     modules = os.environ.get("KERAS_DAE_NODE_MODULES", "")
     packages = [
         name for name in ("onnxruntime-web", "puppeteer-core") if not modules or not Path(modules, name).is_dir()
@@ -23,7 +23,7 @@ def missing():
 
 
 class Browser:
-    """Runs the scenarios of browser.cjs, each in a page of its own; use it in a `with`."""
+    """Runs the scenarios of browser.cjs, each in a new page. It is a context manager."""
 
     def __enter__(self):
         command = ["node", Path(__file__).with_suffix(".cjs"), shutil.which("chromium")]
@@ -39,7 +39,7 @@ class Browser:
         self.process.stdout.close()
 
     def run(self, scenario, url, **arguments):
-        """Return `(result, errors, requests)`: errors on the console, and the addresses that were asked for."""
+        """Return `(result, errors, requests)`: errors on the console, and the addresses that the page requested."""
         self.process.stdin.write(json.dumps({"scenario": scenario, "url": url, **arguments}) + "\n")
         self.process.stdin.flush()
         answer = json.loads(self.process.stdout.readline())
@@ -49,18 +49,18 @@ class Browser:
 
 @contextmanager
 def served(folder):
-    """Yield the address of a site that `export.web.serve` serves."""
+    """Serve a site with `export.web.serve`, and yield its address."""
     with make_server(folder) as server, _running(server) as url:
         yield url
 
 
 @contextmanager
 def served_plainly(folder):
-    """Yield the address of a folder on a host that knows few types of files, and unpacks .gz for browsers."""
+    """Serve a folder like a host that knows few file types and lets browsers unpack .gz, and yield its address."""
 
     class Plain(Handler):
         def __init__(self, *args):
-            super().__init__(*args, directory=str(folder), headers_sent={})
+            super().__init__(*args, directory=str(folder), extra_headers={})
 
         def guess_type(self, path):
             known = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".wasm": "application/wasm"}

@@ -1,4 +1,4 @@
-"""The web page: what is built and how it is served; test_web_browser.py looks at it."""
+"""The files of the web page, and how they are served. test_web_browser.py opens the page in a browser."""
 
 import gzip
 import http.client
@@ -16,33 +16,33 @@ from PIL import Image
 
 from export.__main__ import main
 from export.web.build import build_site
-from export.web.runtime import FILES
+from export.web.runtime import RUNTIME_FILES
 from export.web.serve import make_server
 from keras_dae.errors import UserError
 
 ROOT = Path(__file__).parent.parent
 MODELS = [(name, ROOT / "saved_models" / name) for name in ("mnist", "mnist-blind")]
-PAGE_BYTES = 800_000  # everything but onnxruntime-web
+MAX_PAGE_BYTES = 800_000  # without onnxruntime-web
 
 
 @pytest.fixture(scope="module")
 def no_runtime(tmp_path_factory):
-    """A node_modules folder with an onnxruntime-web that is empty."""
+    """A node_modules folder in which the files of onnxruntime-web are empty."""
     modules = tmp_path_factory.mktemp("node_modules")
     (modules / "onnxruntime-web" / "dist").mkdir(parents=True)
-    for name in FILES:
+    for name in RUNTIME_FILES:
         (modules / "onnxruntime-web" / "dist" / name).touch()
     return modules
 
 
 @pytest.fixture(scope="module")
 def hollow(no_runtime, tmp_path_factory):
-    """A site that is whole but for onnxruntime-web."""
+    """A complete site, except that the files of onnxruntime-web are empty."""
     return build_site(tmp_path_factory.mktemp("hollow") / "site", MODELS, no_runtime)
 
 
 @pytest.mark.slow
-def test_site_is_whole(hollow):
+def test_site_is_complete(hollow):
     models = json.loads((hollow / "models.js").read_text().removeprefix("export default ").rstrip(";\n"))
     assert [model["id"] for model in models] == ["mnist-float", "mnist-int8", "mnist-blind-int8"]
     for model, run_folder in zip(models, (MODELS[0], MODELS[0], MODELS[1])):
@@ -54,18 +54,18 @@ def test_site_is_whole(hollow):
     page = (hollow / "index.html").read_text()
     links = re.findall(r'(?:src|href)="([^"]+)"', page)
     assert links
-    assert all((hollow / link).is_file() for link in links)  # relative ones, that are there
+    assert all((hollow / link).is_file() for link in links)  # relative links to existing files
     assert not re.search(r"\son\w+=", page)
 
 
 def test_page_is_small(hollow):
     files = [path for path in hollow.rglob("*") if path.is_file() and path.parent.name != "ort"]
     assert len(files) > 10
-    assert sum(path.stat().st_size for path in files) <= PAGE_BYTES
+    assert sum(path.stat().st_size for path in files) <= MAX_PAGE_BYTES
 
 
 @pytest.mark.slow
-def test_shipped_models_are_the_default_and_the_same_gives_the_same(hollow, no_runtime, tmp_path):
+def test_shipped_models_are_the_default_and_the_build_is_reproducible(hollow, no_runtime, tmp_path):
     again = build_site(tmp_path / "site", node_modules=no_runtime)
     assert again.stat().st_mode == hollow.stat().st_mode
     files = {path.relative_to(hollow) for path in hollow.rglob("*") if path.is_file()}
@@ -92,8 +92,8 @@ def test_never_overwrites(hollow, no_runtime, tmp_path):
     ("models", "message"),
     [
         ([("mnist", "nowhere")], "expected a run folder with model.onnx"),
-        ([("a/b", MODELS[0][1])], "expected names"),
-        ([MODELS[0], MODELS[0]], "expected names"),
+        ([("a/b", MODELS[0][1])], "expected different names"),
+        ([MODELS[0], MODELS[0]], "expected different names"),
     ],
 )
 def test_bad_models_leave_nothing(models, message, no_runtime, tmp_path):
@@ -103,7 +103,7 @@ def test_bad_models_leave_nothing(models, message, no_runtime, tmp_path):
 
 
 def test_no_runtime_is_one_line(tmp_path, monkeypatch, capsys):
-    """Neither where it was said to be, nor npm to fetch it with."""
+    """onnxruntime-web is not in the folder, or npm is missing."""
     command = ["web", "--output-dir", str(tmp_path / "site"), "--model", f"mnist={MODELS[0][1]}"]
     assert_user_error(main([*command, "--node-modules", str(tmp_path)]), capsys.readouterr().err, "onnxruntime-web")
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -151,7 +151,7 @@ def test_headers_and_types(hollow):
         connection.close()
 
 
-def test_serve_tells_of_a_taken_port_and_an_empty_folder(hollow, tmp_path):
+def test_serve_names_a_taken_port_and_an_empty_folder(hollow, tmp_path):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

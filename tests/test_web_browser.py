@@ -1,4 +1,4 @@
-"""The web page in a real browser: what it shows, and that it computes what Python does."""
+"""The web page in a real browser: what it shows, and that it computes the same as Python."""
 
 import base64
 import gzip
@@ -18,12 +18,12 @@ from keras_dae.denoise.denoiser import load_denoiser
 
 ROOT = Path(__file__).parent.parent
 MODELS = [(name, ROOT / "saved_models" / name) for name in ("mnist", "mnist-blind")]
-SEVEN = [[(0.28, 0.25), (0.7, 0.25), (0.45, 0.8)]]  # the stroke, from 0 to 1 across the canvas
+SEVEN = [[(0.28, 0.25), (0.7, 0.25), (0.45, 0.8)]]  # a stroke; both coordinates go from 0 to 1 across the canvas
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    """The whole site, two folders below one to serve."""
+    """The complete site, two folders below a folder that can be served."""
     if absent := missing():
         pytest.skip(absent)
     return build_site(tmp_path_factory.mktemp("site") / "some" / "where", MODELS)
@@ -43,13 +43,13 @@ def isolated(site):
 
 @pytest.fixture(scope="module")
 def plain(site):
-    """The same site in a subfolder of a host without the headers for threads."""
+    """The same site in a subfolder of a host that does not send the headers for threads."""
     with served_plainly(site.parent.parent) as url:
         yield f"{url}some/where/"
 
 
 def run(browser, scenario, url, **arguments):
-    """Return a scenario's result, after checking that the page is silent and asks nobody else."""
+    """Return the result of a scenario. The page must print no errors and send no requests to other hosts."""
     result, errors, requests = browser.run(scenario, url, **arguments)
     assert errors == []
     assert requests
@@ -86,7 +86,7 @@ def test_drawn_digit(finger, browser, isolated):
 
 @pytest.mark.parametrize("way", ["chosen", "dropped"])
 def test_photograph_keeps_its_size(way, browser, isolated, tmp_path):
-    """Without noise added, so that what comes out is what Python makes of the same file."""
+    """No noise is added, so the result must be what Python computes from the same file."""
     file = tmp_path / "photograph.png"
     if way == "chosen":
         import skimage.data
@@ -106,14 +106,14 @@ def test_photograph_keeps_its_size(way, browser, isolated, tmp_path):
     assert np.abs(np.array(shown["denoised"]) - expected).max() <= 1
 
 
-def test_another_finger_neither_draws_nor_ends_the_line(browser, isolated):
+def test_a_second_finger_neither_draws_nor_ends_the_line(browser, isolated):
     line = [(0.1, 0.3), (0.5, 0.3), (0.9, 0.3)]
     clean = np.array(run(browser, "tapped", isolated, line=line, tap=(0.5, 0.8))["clean"])
     assert (clean[8, 4:24] > 127).all()  # the whole line
-    assert clean[14:].max() == 0  # nothing where the other finger was
+    assert clean[14:].max() == 0  # nothing where the second finger was
 
 
-def test_what_is_no_image_is_named(browser, isolated, tmp_path):
+def test_a_file_that_is_no_image_is_named(browser, isolated, tmp_path):
     file = tmp_path / "notes.png"
     file.write_text("no image")
     assert "notes.png is no image" in run(browser, "refuse", isolated, file=str(file))
@@ -129,7 +129,7 @@ def test_a_large_image_is_made_smaller(browser, isolated, tmp_path):
     assert psnr(expected, np.array(shown["clean"])) > 40
 
 
-def test_the_file_opened_last_is_shown(browser, isolated, tmp_path):
+def test_the_last_file_opened_is_shown(browser, isolated, tmp_path):
     files = [tmp_path / "large.png", tmp_path / "small.png"]
     Image.fromarray(smooth_picture(1500, 2000, seed=0)).save(files[0])
     Image.new("L", (40, 30)).save(files[1])
@@ -137,10 +137,10 @@ def test_the_file_opened_last_is_shown(browser, isolated, tmp_path):
     assert "40×30" in shown["facts"]
 
 
-def test_a_failure_is_not_taken_for_a_result(browser, isolated):
+def test_a_failure_shows_no_result(browser, isolated):
     failed, after = run(browser, "failing", isolated)
     assert "could not be denoised: out of memory" in failed["message"]
-    assert failed["save"] is True  # not to be had
+    assert failed["save"] is True  # disabled
     assert np.max(failed["denoised"]) == 0
     assert failed["denoised-psnr"] == ""
     assert (after["message"], after["save"]) == ("", False)
@@ -149,7 +149,7 @@ def test_a_failure_is_not_taken_for_a_result(browser, isolated):
 
 @pytest.mark.parametrize("threads", ["single", "several"])
 def test_agrees_with_python(threads, browser, request, digits):
-    """256 noisy digits, in floats; 8 bits are the same sums, rounded elsewhere."""
+    """256 noisy digits. The 8-bit model rounds at other places in the browser, so only its mean error is small."""
     url = request.getfixturevalue("plain" if threads == "single" else "isolated")
     clean = np.resize(digits, (256, 28, 28, 1)) / np.float32(255)
     noise = np.random.default_rng(0).standard_normal(clean.shape, np.float32)
@@ -164,8 +164,11 @@ def test_agrees_with_python(threads, browser, request, digits):
     assert np.abs(int8 - load_denoiser(run_folder / "model.int8.onnx")(noisy).ravel()).mean() <= 1e-3
 
 
-def test_noise_is_pythons(browser, plain):
-    """The moments that keras_dae/noise.py defines, on grey 0.5, where 0.1 is never cut; the same again by the seed."""
+def test_noise_is_that_of_python(browser, plain):
+    """The noise has the moments that keras_dae/noise.py defines. A seed always gives the same noise.
+
+    The surface is grey 0.5, so that noise of strength 0.1 is not clipped.
+    """
     first, again, other = run(browser, "noise", plain, grey=0.5, factor=0.1, seeds=[1, 1, 2], ready="main")
     for name, std, share in [("gaussian", 0.1, 1), ("salt_and_pepper", 0.5 * 0.1**0.5, 0.1), ("speckle", 0.05, 1)]:
         assert first[name]["mean"] == pytest.approx(0.5, abs=0.002)
@@ -176,7 +179,7 @@ def test_noise_is_pythons(browser, plain):
 
 
 def test_keyboard_without_network(browser, isolated):
-    """Every model and noise, and each button, with nothing left to load."""
+    """Every model, noise and button works by keyboard after the network is gone."""
     seen = run(browser, "offline", isolated)
     pictures = [(step["noisy"], step["denoised"]) for step in seen]
     assert all(before != after for before, after in pairwise(pictures))
@@ -193,7 +196,7 @@ def test_fits_phones(browser, plain):
         assert narrow["target"] >= 44
 
 
-def test_without_webassembly_it_says_so(browser, plain):
+def test_without_webassembly_there_is_a_message(browser, plain):
     assert "no WebAssembly" in run(browser, "message", plain, without="WebAssembly", ready="#message.error")
 
 
@@ -209,7 +212,7 @@ def test_a_damaged_model_is_named_and_the_others_work(browser, site, tmp_path):
     assert psnr(shown["clean"], shown["denoised"]) > psnr(shown["clean"], shown["noisy"]) + 3
 
 
-def test_without_onnxruntime_it_says_so(browser, site, tmp_path):
+def test_without_onnxruntime_there_is_a_message(browser, site, tmp_path):
     shutil.copytree(site, tmp_path / "site", ignore=shutil.ignore_patterns("ort"))
     with served(tmp_path / "site") as url:
         message, _, _ = browser.run("message", url, ready="#message.error")

@@ -1,1 +1,1 @@
-"""A denoiser as a static web page: it runs in the browser, by onnxruntime-web."""
+"""A static web page with a denoiser, which runs in the browser with onnxruntime-web."""

@@ -1,10 +1,13 @@
-"""Build the site: page, models, test digits and onnxruntime-web, in one folder of files."""
+"""Build the site: one folder with the page, the models, test digits and onnxruntime-web."""
 
 import gzip
 import json
+import os
 import re
 import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from PIL import Image
@@ -16,32 +19,38 @@ from keras_dae.denoise.denoiser import load_denoiser
 from keras_dae.errors import UserError
 from keras_dae.runs.folder import check_replaceable
 
-PAGE = Path(__file__).parent / "static"
-DIGITS = 10  # to a side of the sprite of test digits
+STATIC_FILES = Path(__file__).parent / "static"
+SPRITE_SIDE = 10  # digits along each side of the picture of test digits
+
+NamedRuns = Sequence[tuple[str, str | os.PathLike]]  # name on the page, run folder
 
 
-def build_site(output_dir, models=None, node_modules=None, overwrite=False):
-    """Write the site into a folder, whole or not at all; return its Path.
+def build_site(
+    output_dir: str | os.PathLike,
+    models: NamedRuns | None = None,
+    node_modules: str | os.PathLike | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Write the site into a folder, atomically. Return the folder.
 
-    The first model is there in floats and in 8 bits, the others in 8 bits where they have them, which keeps the page
-    small.
+    The site has the float model and the 8-bit model of the first run. To keep the page small, it has only the 8-bit
+    models of the other runs, or the float models of runs without an 8-bit model.
 
     Args:
-        output_dir: the folder to make.
-        models: pairs of a name, as the page shows it, and a run folder with model.onnx, maybe model.int8.onnx; None for
-            the shipped ones.
+        output_dir: the folder to write.
+        models: pairs of the name on the page and a run folder with model.onnx; None for the shipped models.
         node_modules: see `copy_runtime`.
-        overwrite: whether a site that is there is replaced.
+        overwrite: whether an existing site is replaced.
 
     Raises:
-        UserError: the folder is there already, or cannot be written; a model is none of ours, or not grey; or
-            onnxruntime-web cannot be had.
+        UserError: the folder exists already or cannot be written; a model cannot be loaded or takes colour images; or
+            onnxruntime-web is not available.
     """
     target = folder_to_replace(output_dir)
-    models = _shipped() if models is None else models
+    models = _shipped_models() if models is None else models
     check_replaceable(target, "a site", lambda folder: (folder / "models.js").is_file(), overwrite)
     with locked(target), staged_folder(target) as site:
-        for file in PAGE.iterdir():
+        for file in STATIC_FILES.iterdir():
             shutil.copyfile(file, site / file.name)
         _write_models(site, models)
         copy_runtime(site / "ort", node_modules)
@@ -49,36 +58,35 @@ def build_site(output_dir, models=None, node_modules=None, overwrite=False):
     return target
 
 
-def _shipped():
+def _shipped_models() -> NamedRuns:
     from keras_dae.pretrained import NAMES, path
 
     return [(name, path(name)) for name in NAMES]
 
 
-def _write_models(site, models):
-    """Write models/*.onnx.gz and models.js, which lists them."""
+def _write_models(site: Path, models: NamedRuns) -> None:
+    """Write models/*.onnx.gz, and models.js, which lists them."""
     names = [name for name, _ in models]
-    if odd := [name for name in names if not re.fullmatch(r"[\w.+-]+", name) or names.count(name) > 1]:
-        raise UserError(f"expected names of letters, digits and . _ + -, each once; got {odd[0]!r}")
+    if bad := [name for name in names if not re.fullmatch(r"[\w.+-]+", name) or names.count(name) > 1]:
+        raise UserError(f"expected different names of letters, digits and . _ + -; got {bad[0]!r}")
     (site / "models").mkdir()
     listed = []
-    for name, kind, file in _files(models):
+    for name, precision, file in _model_files(models):
         denoiser = load_denoiser(file)
         if denoiser.channels != 1:
             raise UserError(f"expected a model for grey images, got {file} for {denoiser.channels} channels")
-        about = denoiser.session.get_modelmeta().custom_metadata_map
+        metadata = denoiser.session.get_modelmeta().custom_metadata_map
         content = file.read_bytes()
-        url = f"models/{name}.{kind}.onnx.gz"
+        url = f"models/{name}.{precision}.onnx.gz"
         (site / url).write_bytes(gzip.compress(content, mtime=0))
-        trained = {key: about[key] for key in ("dataset", "noise", "noise_factor") if key in about}
-        listed.append(
-            {"id": f"{name}-{kind}", "name": name, "format": kind, "url": url, "bytes": len(content), **trained}
-        )
+        training = {key: metadata[key] for key in ("dataset", "noise", "noise_factor") if key in metadata}
+        entry = {"id": f"{name}-{precision}", "name": name, "format": precision, "url": url, "bytes": len(content)}
+        listed.append(entry | training)
     (site / "models.js").write_text(f"export default {json.dumps(listed, indent=2)};\n", encoding="utf-8")
 
 
-def _files(models):
-    """Yield `(name, kind, path)` of the .onnx files that go into the site."""
+def _model_files(models: NamedRuns) -> Iterator[tuple[str, Literal["float", "int8"], Path]]:
+    """Yield `(name, precision, path)` of the .onnx files that go into the site."""
     for index, (name, run) in enumerate(models):
         floats, int8 = Path(run, "model.onnx"), Path(run, "model.int8.onnx")
         if index == 0 or not int8.is_file():
@@ -87,10 +95,10 @@ def _files(models):
             yield name, "int8", int8
 
 
-def _write_digits(path):
-    """Write the first of the built-in test digits as one picture of DIGITS × DIGITS tiles."""
-    images = render_digits(DIGITS**2, seed=1)[0]
-    tiles = images.reshape(DIGITS, DIGITS, *images.shape[1:])
-    Image.fromarray(np.ascontiguousarray(tiles.swapaxes(1, 2).reshape(DIGITS * 28, DIGITS * 28))).save(
-        path, optimize=True
-    )
+def _write_digits(path: Path) -> None:
+    """Write the first of the built-in test digits as one picture of SPRITE_SIDE × SPRITE_SIDE tiles."""
+    images = render_digits(SPRITE_SIDE**2, seed=1)[0]
+    height, width = images.shape[1:]
+    tiles = images.reshape(SPRITE_SIDE, SPRITE_SIDE, height, width).swapaxes(1, 2)
+    sprite = np.ascontiguousarray(tiles.reshape(SPRITE_SIDE * height, SPRITE_SIDE * width))
+    Image.fromarray(sprite).save(path, optimize=True)

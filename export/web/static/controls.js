@@ -1,13 +1,14 @@
-// Parts of the page that know nothing of what they are used for.
+// General parts of the page: radio buttons, files, messages.
 
 export const $ = (id) => document.getElementById(id);
 
 /**
- * Fill a box with radio buttons; return them, value -> input.
+ * Fill a box with radio buttons. Returns the inputs: value -> input.
  *
- * `options` are `{value, label}` and more properties of the input; `onChoice` gets the value chosen.
+ * `options` are objects `{value, label, …}`; further properties are set on the input. `onChoice` is called with the
+ * chosen value.
  */
-export function choose(box, name, options, onChoice) {
+export function addRadioButtons(box, name, options, onChoice) {
   const inputs = {};
   for (const { label, ...properties } of options) {
     const input = Object.assign(document.createElement("input"), { type: "radio", name, ...properties });
@@ -21,17 +22,17 @@ export function choose(box, name, options, onChoice) {
   return inputs;
 }
 
-/** Call `onFile` with a file that is chosen, dropped anywhere on the page, or pasted. */
-export function takeFiles(input, onFile) {
+/** Call `onFile` with each file that the user chooses, drops anywhere on the page, or pastes. */
+export function listenForFiles(input, onFile) {
   const take = (files) => files.length && onFile(files[0]);
   input.addEventListener("change", async () => {
     await take(input.files);
-    input.value = ""; // the same file may be chosen again
+    input.value = ""; // so that the same file can be chosen again
   });
   addEventListener("paste", (event) => take(event.clipboardData.files));
   const dropping = (on) => document.body.classList.toggle("dropping", on);
   addEventListener("dragover", (event) => {
-    event.preventDefault(); // else the browser would open the file instead of the page
+    event.preventDefault(); // otherwise the browser would leave the page and open the file
     dropping(true);
   });
   addEventListener("dragleave", (event) => event.relatedTarget || dropping(false));
@@ -42,7 +43,7 @@ export function takeFiles(input, onFile) {
   });
 }
 
-/** Offer what a canvas shows as a PNG file. */
+/** Let the user save the content of a canvas as a PNG file. */
 export function save(canvas, name) {
   canvas.toBlob((blob) => {
     const href = URL.createObjectURL(blob);
@@ -51,8 +52,8 @@ export function save(canvas, name) {
   });
 }
 
-/** Say what goes on or went wrong; nothing if `text` is empty. */
-export function say(text, isError = false) {
+/** Show a status or error message. An empty text hides the message. */
+export function showMessage(text, isError = false) {
   $("message").textContent = text;
   $("message").classList.toggle("error", isError);
 }

@@ -1,7 +1,7 @@
-// The page's end of worker.js: the same calls, as promises.
+// Calls worker.js from the page. Each call returns a promise.
 
 export class Denoiser {
-  /** Start the worker. Throws an Error that says what this browser lacks. */
+  /** Start the worker. Throws an Error that names what this browser lacks. */
   constructor() {
     for (const needed of ["WebAssembly", "Worker", "DecompressionStream"]) {
       if (!(needed in globalThis)) throw new Error(`This browser has no ${needed}, which the network needs to run.`);
@@ -22,12 +22,12 @@ export class Denoiser {
     };
   }
 
-  /** Load a model; resolves to `{threads}`. */
+  /** Load a model. Resolves to `{threads}`. */
   load(model, url) {
     return this.call({ task: "load", model, url: new URL(url, document.baseURI).href });
   }
 
-  /** Denoise a picture, or `count` of one size behind each other; resolves to `{pixels, milliseconds}`. */
+  /** Denoise a picture, or `count` pictures of that size, one after the other. Resolves to `{pixels, milliseconds}`. */
   denoise(model, { pixels, width, height }, count = 1) {
     return this.call({ task: "denoise", model, pixels, shape: [count, height, width, 1] });
   }

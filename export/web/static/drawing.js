@@ -1,10 +1,10 @@
-// Drawing with mouse, pen or finger, straight onto 28×28 pixels.
+// Drawing with mouse, pen or finger, directly onto 28×28 pixels.
 
 export const SIZE = 28;
-const RADIUS = 1.25; // pixels: strokes are then 2 to 3 wide, as MNIST's
-const EDGE = 1.4; // pixels from white to black
+const RADIUS = 1.25; // pixels; this makes strokes 2 to 3 pixels wide, as in MNIST
+const EDGE = 1.4; // pixels over which the edge of a stroke fades from white to black
 
-/** Add a straight stroke, points being `{x, y}` in pixels, to SIZE × SIZE pixels in [0, 1]. */
+/** Draw a straight stroke onto SIZE × SIZE pixels in [0, 1]. `from` and `to` are points `{x, y}`, in pixels. */
 export function stroke(pixels, from, to) {
   const [dx, dy] = [to.x - from.x, to.y - from.y];
   const length2 = dx * dx + dy * dy;
@@ -17,9 +17,9 @@ export function stroke(pixels, from, to) {
   }
 }
 
-/** Call `onStroke(from, to)` for each piece of a line that is drawn on a canvas, while `isOn()`. */
-export function listen(canvas, isOn, onStroke) {
-  let [pointer, last] = [null, null]; // one at a time: a palm or a second finger draws nothing
+/** Call `onStroke(from, to)` for each segment of a line that the user draws on a canvas, as long as `isOn()`. */
+export function listenForStrokes(canvas, isOn, onStroke) {
+  let [pointer, last] = [null, null]; // one pointer at a time, so a palm or a second finger draws nothing
   const point = (event) => {
     const box = canvas.getBoundingClientRect();
     return { x: ((event.clientX - box.left) / box.width) * SIZE, y: ((event.clientY - box.top) / box.height) * SIZE };
@@ -29,7 +29,7 @@ export function listen(canvas, isOn, onStroke) {
   };
   canvas.addEventListener("pointerdown", (event) => {
     if (!isOn() || pointer !== null || event.button !== 0) return;
-    event.preventDefault(); // neither selects nor scrolls
+    event.preventDefault(); // otherwise the browser would select text or scroll
     pointer = event.pointerId;
     canvas.setPointerCapture(pointer);
     last = point(event);
@@ -37,10 +37,10 @@ export function listen(canvas, isOn, onStroke) {
   });
   canvas.addEventListener("pointermove", (event) => {
     if (event.pointerId !== pointer) return;
-    if (!isOn() || !(event.buttons & 1)) return end(event); // another picture has come, or the release went elsewhere
-    const coalesced = event.getCoalescedEvents?.() ?? []; // all that came since the last frame
-    for (const part of coalesced.length ? coalesced : [event]) {
-      const next = point(part);
+    if (!isOn() || !(event.buttons & 1)) return end(event); // another picture, or released outside
+    const coalesced = event.getCoalescedEvents?.() ?? []; // all events since the last frame
+    for (const move of coalesced.length ? coalesced : [event]) {
+      const next = point(move);
       onStroke(last, next);
       last = next;
     }

@@ -1,8 +1,8 @@
-// The page: what is shown, and what each control does.
+// The page: what it shows, and what each control does.
 
-import { $, choose, save, say, takeFiles } from "./controls.js";
+import { $, addRadioButtons, listenForFiles, save, showMessage } from "./controls.js";
 import { Denoiser } from "./denoiser.js";
-import { SIZE, listen, stroke } from "./drawing.js";
+import { SIZE, listenForStrokes, stroke } from "./drawing.js";
 import MODELS from "./models.js"; // written by `python -m export web`
 import { NOISES, addNoise, draw } from "./noise.js";
 import { blank, paint, psnr, readPicture, readTiles } from "./pictures.js";
@@ -12,31 +12,31 @@ const state = {
   clean: blank(),
   noise: "gaussian",
   seed: 1,
-  draws: null, // of the noise, for this seed and size
-  model: null, // one of MODELS, once it is loaded
+  draws: null, // random numbers of the noise, for this seed and size
+  model: null, // one of MODELS, as soon as it is loaded
 };
 let denoiser;
 let [busy, stale, failed] = [false, false, false];
-let asked = 0; // for so many pictures, of which the last counts, however long each takes to read
+let requested = 0; // number of pictures requested so far; only the last one is shown, however long each takes to read
 
-/** Show the state: now, or, while a picture is being denoised, right after. */
+/** Show the state. While a picture is being denoised, this happens as soon as it is finished. */
 async function refresh() {
   stale = true;
   if (busy || !state.model) return;
   busy = true;
   main.setAttribute("aria-busy", "true");
   while (stale) {
-    await new Promise(requestAnimationFrame); // changes between two frames are one
+    await new Promise(requestAnimationFrame); // several changes between two frames cause one run
     stale = false;
     try {
       await show(state);
-      if (failed) say("");
+      if (failed) showMessage("");
       failed = false;
     } catch (error) {
       failed = true;
       paint($("denoised"), blank());
       for (const id of ["denoised-psnr", "facts", "note"]) $(id).textContent = "";
-      say(`The picture could not be denoised: ${error.message}`, true);
+      showMessage(`The picture could not be denoised: ${error.message}`, true);
     }
     $("save").disabled = failed;
   }
@@ -63,8 +63,8 @@ async function show({ clean, noise, model }) {
   $("denoised-psnr").replaceChildren(`${decibels(after)} `, gain);
   const threads = `${model.threads} thread${model.threads > 1 ? "s" : ""}`;
   $("facts").textContent = `${width}×${height} pixels in ${denoised.milliseconds.toFixed(1)} ms on ${threads}.`;
-  const knows = `It knows nothing but ${model.dataset}, and takes this picture for more of it.`;
-  $("note").textContent = model.dataset && !isDigit(clean) ? knows : "";
+  const warning = `It was trained only on ${model.dataset}, and treats this picture like those.`;
+  $("note").textContent = model.dataset && !isDigit(clean) ? warning : "";
   if (!performance.getEntriesByName("denoised").length) performance.mark("denoised"); // for benchmarks/web_page.py
 }
 
@@ -101,7 +101,7 @@ function setModel(model) {
   refresh();
 }
 
-/** Load all models, so that later no network is needed; the first is shown as soon as it is there. */
+/** Load all models, so that the page needs no network later. The first model is used as soon as it is loaded. */
 async function loadModels(inputs) {
   const failures = [];
   for (const model of MODELS) {
@@ -115,39 +115,39 @@ async function loadModels(inputs) {
     inputs[model.id].disabled = false;
     if (state.model) continue;
     inputs[model.id].checked = true;
-    say("");
+    showMessage("");
     setModel(model);
   }
-  if (failures.length) say(failures.join(" "), true);
+  if (failures.length) showMessage(failures.join(" "), true);
   if (!state.model) main.setAttribute("aria-busy", "false");
 }
 
-/** Connect the controls; return the radio buttons of the models. */
+/** Connect the controls. Returns the radio buttons of the models. */
 function connect(digits) {
   const take = (picture, message = "") => {
-    asked += 1;
-    say(message);
+    requested += 1;
+    showMessage(message);
     setClean(picture);
   };
   const open = async (file) => {
-    const number = (asked += 1);
+    const number = (requested += 1);
     try {
       const { original, ...picture } = await readPicture(file);
       const shrunk = `${file.name} is made smaller here, from ${original.width}×${original.height} pixels to ` +
-        `${picture.width}×${picture.height}; python -m keras_dae.denoise takes any size.`;
-      if (number === asked) take(picture, original.width > picture.width ? shrunk : "");
+        `${picture.width}×${picture.height}. python -m keras_dae.denoise takes any size.`;
+      if (number === requested) take(picture, original.width > picture.width ? shrunk : "");
     } catch (error) {
-      if (number === asked) say(error.message, true);
+      if (number === requested) showMessage(error.message, true);
     }
   };
-  listen($("clean"), () => isDigit(state.clean), (from, to) => {
+  listenForStrokes($("clean"), () => isDigit(state.clean), (from, to) => {
     stroke(state.clean.pixels, from, to);
     refresh();
   });
   $("clear").onclick = () => take(blank());
   $("another").onclick = () => take(structuredClone(digits[Math.floor(Math.random() * digits.length)]));
   $("save").onclick = () => save($("denoised"), "denoised.png");
-  takeFiles($("file"), open);
+  listenForFiles($("file"), open);
   $("renew").onclick = () => {
     state.seed += 1;
     state.draws = null;
@@ -158,24 +158,24 @@ function connect(digits) {
     refresh();
   };
   const noises = Object.entries(NOISES).map(([value, { label }]) => ({ value, label, checked: value === state.noise }));
-  choose($("noises"), "noise", noises, setNoise);
+  addRadioButtons($("noises"), "noise", noises, setNoise);
   const models = MODELS.map(({ id, name, format }) => ({ value: id, label: `${name} · ${format}`, disabled: true }));
-  return choose($("models"), "model", models, (id) => setModel(MODELS.find((model) => model.id === id)));
+  return addRadioButtons($("models"), "model", models, (id) => setModel(MODELS.find((model) => model.id === id)));
 }
 
 async function start() {
-  say("Loading the network…");
+  showMessage("Loading the network…");
   denoiser = new Denoiser();
   const digits = await readTiles("digits.png");
   const inputs = connect(digits);
   setNoise(state.noise);
   setClean(structuredClone(digits[0]));
   await loadModels(inputs);
-  main.dataset.ready = ""; // nothing is loaded any more
-  refresh(); // the first run of a model takes longer, which its milliseconds would tell for ever
+  main.dataset.ready = ""; // everything is loaded
+  refresh(); // run once more: the first run is slower, and its time would stay on the page
 }
 
 start().catch((error) => {
-  say(error.message, true);
+  showMessage(error.message, true);
   main.setAttribute("aria-busy", "false");
 });

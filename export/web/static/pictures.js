@@ -1,26 +1,28 @@
-// Grey pictures: `{pixels, width, height}`, pixels being Float32Array in [0, 1], row by row.
+// Grey pictures: `{pixels, width, height}`. `pixels` is a Float32Array in [0, 1], row by row.
 
 import { SIZE } from "./drawing.js";
 
-const MOST_PIXELS = 4e6; // what a phone's memory holds in every stage of the network
-const LONGEST = 16384; // pixels to a side, which every browser's canvas can have
-const COARSE = 128; // pixels; smaller pictures are shown with hard pixels
+const MAX_PIXELS = 4e6; // every stage of the network then fits into the memory of a phone
+const MAX_SIDE = 16384; // pixels; the canvas of every browser can be this wide and high
+const MIN_SMOOTH_SIDE = 128; // pixels; smaller pictures are enlarged without smoothing
 
 /**
- * Return the picture in an image file, turned grey as Pillow does it, and made smaller if it has more than MOST_PIXELS,
- * or LONGEST to a side; `original` is its size before. Throws an Error that says what is wrong.
+ * Return the picture in an image file, converted to grey as Pillow does it. `original` is its size in the file.
+ *
+ * Pictures with more than MAX_PIXELS, or a side longer than MAX_SIDE, are made smaller. Throws an Error if the file
+ * cannot be read.
  */
 export async function readPicture(file) {
   let bitmap;
   try {
-    bitmap = await createImageBitmap(file); // upright, whatever a camera noted
+    bitmap = await createImageBitmap(file); // applies the orientation that a camera stored
   } catch {
-    throw new Error(`${file.name} is no image that this browser can read (PNG, JPEG, WebP and the like).`);
+    throw new Error(`${file.name} is no image that this browser can read (such as PNG, JPEG or WebP).`);
   }
   try {
     const original = { width: bitmap.width, height: bitmap.height };
-    const ofPixels = Math.sqrt(MOST_PIXELS / (original.width * original.height));
-    const scale = Math.min(1, ofPixels, LONGEST / Math.max(original.width, original.height));
+    const areaScale = Math.sqrt(MAX_PIXELS / (original.width * original.height));
+    const scale = Math.min(1, areaScale, MAX_SIDE / Math.max(original.width, original.height));
     const [width, height] = [original.width, original.height].map((size) => Math.max(1, Math.floor(size * scale)));
     return { pixels: greyOf(bitmap, width, height), width, height, original };
   } finally {
@@ -31,7 +33,7 @@ export async function readPicture(file) {
 /** Return the pictures in a square sprite of SIZE × SIZE tiles, row by row. */
 export async function readTiles(url) {
   const response = await fetch(url);
-  if (!response.ok) throw new Error(`The test digits cannot be loaded (${response.status}).`);
+  if (!response.ok) throw new Error(`The test digits cannot be loaded (status ${response.status}).`);
   const bitmap = await createImageBitmap(await response.blob());
   const pixels = greyOf(bitmap, bitmap.width, bitmap.height);
   const [across, down] = [bitmap.width / SIZE, bitmap.height / SIZE];
@@ -47,18 +49,18 @@ export function blank() {
   return { pixels: new Float32Array(SIZE * SIZE), width: SIZE, height: SIZE };
 }
 
-/** Show a picture on a canvas, at its own size. */
+/** Show a picture on a canvas, and give the canvas the size of the picture. */
 export function paint(canvas, { pixels, width, height }) {
   const image = new ImageData(width, height);
   const words = new Uint32Array(image.data.buffer);
   for (let i = 0; i < pixels.length; i++) words[i] = 0xff000000 | (Math.round(255 * pixels[i]) * 0x010101);
   if (canvas.width !== width) canvas.width = width;
   if (canvas.height !== height) canvas.height = height;
-  canvas.classList.toggle("pixels", Math.max(width, height) < COARSE);
-  canvas.getContext("2d", { willReadFrequently: true }).putImageData(image, 0, 0); // no need of the graphics card
+  canvas.classList.toggle("pixels", Math.max(width, height) < MIN_SMOOTH_SIDE);
+  canvas.getContext("2d", { willReadFrequently: true }).putImageData(image, 0, 0); // kept in main memory
 }
 
-/** Return the peak signal-to-noise ratio of pixels in dB, at most 100, as keras_dae/metrics.py has it. */
+/** Return the peak signal-to-noise ratio of pixels in dB, at most 100, as keras_dae/metrics.py computes it. */
 export function psnr(clean, pixels) {
   let sum = 0;
   for (let i = 0; i < clean.length; i++) sum += (clean[i] - pixels[i]) ** 2;
@@ -68,7 +70,7 @@ export function psnr(clean, pixels) {
 function greyOf(bitmap, width, height) {
   const canvas = Object.assign(document.createElement("canvas"), { width, height });
   const context = canvas.getContext("2d", { willReadFrequently: true });
-  context.fillStyle = "white"; // behind what is transparent
+  context.fillStyle = "white"; // the background of transparent pixels
   context.fillRect(0, 0, width, height);
   context.imageSmoothingQuality = "high";
   context.drawImage(bitmap, 0, 0, width, height);

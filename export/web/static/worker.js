@@ -1,15 +1,15 @@
-// Runs the models, apart from the page, so that drawing never waits for them.
+// Runs the models in a worker, so that drawing never waits for them.
 //
-// Messages: {id, task: "load", model, url} and {id, task: "denoise", model, pixels, shape}; each is answered by
+// Messages: {id, task: "load", model, url} and {id, task: "denoise", model, pixels, shape}. Each is answered with
 // {id, …result} or {id, error}.
 
 import * as ort from "./ort/ort.wasm.min.js";
 
-const MOST_THREADS = 4; // more do not help this small network
+const MAX_THREADS = 4; // more threads do not make this small network faster
 
-const absolute = (name) => new URL(`./ort/${name}`, import.meta.url).href; // onnxruntime-web wants them so
+const absolute = (name) => new URL(`./ort/${name}`, import.meta.url).href; // onnxruntime-web needs absolute addresses
 ort.env.wasm.wasmPaths = { mjs: absolute("ort-wasm-simd-threaded.js"), wasm: absolute("ort-wasm-simd-threaded.wasm") };
-ort.env.wasm.numThreads = self.crossOriginIsolated ? Math.min(navigator.hardwareConcurrency, MOST_THREADS) : 1;
+ort.env.wasm.numThreads = self.crossOriginIsolated ? Math.min(navigator.hardwareConcurrency, MAX_THREADS) : 1;
 const sessions = {};
 
 const tasks = {
@@ -28,7 +28,7 @@ const tasks = {
   },
 };
 
-/** Return the bytes in a gzip file, or the bytes themselves: some hosts unpack .gz on the way. */
+/** Unpack a gzip file. Other bytes are returned unchanged, because some hosts let the browser unpack .gz files. */
 async function unpack(buffer) {
   const bytes = new Uint8Array(buffer);
   if (bytes[0] !== 0x1f || bytes[1] !== 0x8b) return bytes;
