@@ -1,4 +1,4 @@
-"""The network as it is deployed: images of any size in, the same size out, and convolutions only.
+"""The network in the form that is deployed: images of any size in, the same size out, and convolutions only.
 
 `keras_dae.networks.autoencoder` flips the image so that Keras's built-in layers pad as PyTorch does. TensorFlow's
 functions take explicit paddings, so nothing is flipped here, and the kernels are PyTorch's. The graph also does what
@@ -8,7 +8,7 @@ The transposed convolutions are computed as ordinary ones, because runtimes are 
 the same products are summed, in another order. A transposed convolution of stride 1 is a convolution with the flipped
 kernel. One of stride 2 turns each pixel into a 2×2 block of four pixels. It is a convolution with four times the output
 channels, one set for each place (row, column) in the block. The channels are rearranged into pixels only once, at the
-very end (`depth_to_space`): a second layer of stride 2 takes the blocks as they are and gives blocks of 4×4 pixels.
+very end (`depth_to_space`): a second layer of stride 2 reads channels that stand for 2×2 blocks and gives 4×4 blocks.
 Source: Shi et al. 2016, "Is the deconvolution layer the same as a convolutional layer?", arXiv:1609.07009.
 """
 

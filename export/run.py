@@ -103,7 +103,9 @@ def export_run(
     return placed
 
 
-def print_parity(folder: str | os.PathLike, paths: Mapping[str, Path], entries: Mapping[str, dict] | None = None):
+def print_parity(
+    folder: str | os.PathLike, paths: Mapping[str, Path], entries: Mapping[str, dict] | None = None
+) -> None:
     """Print one line for each artefact: how close it is to Keras.
 
     Args:

@@ -1,8 +1,7 @@
-"""Tests marked `own_network` run in a network namespace of their own, because Ray listens on every address.
+"""Tests marked `own_network` run in a separate network namespace, because Ray listens on every address.
 
-pytest starts one inner pytest in the namespace, with the selected tests of the module, and reports each of its results
-under the test's own name. So single tests can be selected by name and with -k. To debug one, run the inner pytest in
-the terminal:
+pytest starts one inner pytest in the namespace, with the selected tests of the module, and reports each result under
+the name of the test. So tests can be selected by name and with -k. To debug one, run the inner pytest in the terminal:
 
     python tests/own_network.py tests/test_serving_on_ray.py -k floats --pdb
 """

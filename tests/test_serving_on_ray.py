@@ -1,4 +1,4 @@
-"""The Ray Serve app with its server, in a network namespace of its own (own_network.py): it opens ports."""
+"""The Ray Serve app with its server. It opens ports, so it runs in a network namespace (own_network.py)."""
 
 import base64
 import json

@@ -1,4 +1,5 @@
-// Run model.onnx with onnxruntime's C++ API: denoise_onnx model.onnx height width noisy.f32 denoised.f32
+// Run model.onnx with onnxruntime's C++ API:
+//   denoise_onnx model.onnx height width noisy.f32 denoised.f32
 // .f32 files hold height × width floats in [0, 1].
 #include <onnxruntime_cxx_api.h>
 

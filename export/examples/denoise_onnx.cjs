@@ -6,7 +6,7 @@ const { PNG } = require("pngjs");
 
 async function main(model, source, target) {
   const session = await ort.InferenceSession.create(model);
-  const png = PNG.sync.read(fs.readFileSync(source)); // always 4 bytes a pixel: red, green, blue, alpha
+  const png = PNG.sync.read(fs.readFileSync(source)); // always 4 bytes per pixel: red, green, blue, alpha
   const { width, height } = png;
   const pixels = Float32Array.from({ length: width * height }, (_, i) => png.data[4 * i] / 255);
   const noisy = new ort.Tensor("float32", pixels, [1, height, width, 1]);

@@ -1,6 +1,7 @@
-"""Denoise an image file with onnxruntime alone: `python denoise_onnx.py model.onnx in.png out.png`.
+"""Denoise an image file with onnxruntime: `python denoise_onnx.py model.onnx in.png out.png`.
 
-Needs numpy, onnxruntime and Pillow; no TensorFlow, no keras_dae. Any size; grey models.
+It needs numpy, onnxruntime and Pillow, but neither TensorFlow nor keras_dae. It is for models of grey images, and takes
+images of any size.
 """
 
 import sys

@@ -1,6 +1,6 @@
-// Load the SavedModel as TensorFlow Serving does, by its tag, in C++, and run both signatures:
+// Load the SavedModel by its tag, as TensorFlow Serving does, and run both signatures:
 //   load_saved_model saved_model/1 height width noisy.f32 denoised.f32 noisy.png denoised.png
-// .f32 files hold height × width floats in [0, 1]. Compile as tests/test_elsewhere.py does.
+// .f32 files hold height × width floats in [0, 1]. tests/test_elsewhere.py shows how to compile it.
 #include <fstream>
 #include <iostream>
 #include <iterator>
