@@ -1,43 +1,54 @@
-"""The trained models that come with the package: found by name, and described in a line. Imports no TensorFlow."""
+"""The trained models that come with the package. Imports neither TensorFlow nor NumPy."""
 
 import os
 from pathlib import Path
 
 from keras_dae._util.json_files import read_json
 from keras_dae.errors import UserError
-from keras_dae.report.text import level_name, noise_name
+from keras_dae.noise_names import describe_level, describe_noise
 
-NAMES = ("mnist", "mnist-blind")
-HERE = Path(__file__).parent
-FOLDERS = (HERE / "saved_models", HERE.parent / "saved_models")  # installed; in a checkout
+MODEL_NAMES = ("mnist", "mnist-blind")
+PACKAGE = Path(__file__).parent
+SAVED_MODELS = (PACKAGE / "saved_models", PACKAGE.parent / "saved_models")  # of an installed package; of a checkout
 
 
-def path(name):
+def model_folder(name: str) -> Path:
     """Return the run folder of a model that comes with the package.
 
     Raises:
-        UserError: there is none of that name.
+        UserError: no model has that name.
+
+    Example:
+        >>> model_folder("mnist").name
+        'mnist'
     """
-    for folder in FOLDERS:
-        if name in NAMES and os.path.isfile(folder / name / "model.onnx"):
+    for folder in SAVED_MODELS:
+        if name in MODEL_NAMES and os.path.isfile(folder / name / "model.onnx"):
             return folder / name
-    raise UserError(f"expected the name of a shipped model, {' or '.join(NAMES)}, got {name!r}")
+    raise UserError(f"expected the name of a shipped model, {' or '.join(MODEL_NAMES)}, got {name!r}")
 
 
-def find(model):
-    """Return the path of a run folder or file; if there is none and `model` is a shipped model's name, that one's."""
-    own = Path(model)
-    if str(model) in NAMES and not os.path.isfile(own) and not os.path.isfile(own / "model.onnx"):
-        return path(str(model))
-    return own
+def find_model(model: str | os.PathLike) -> Path:
+    """Return the path that the user means by `model`: a run folder, a file, or the name of a shipped model.
+
+    A run folder or file of the user comes before a shipped model of the same name. The path is not checked otherwise.
+    """
+    path = Path(model)
+    if str(model) in MODEL_NAMES and not os.path.isfile(path) and not os.path.isfile(path / "model.onnx"):
+        return model_folder(str(model))
+    return path
 
 
-def describe(name):
-    """Return a line on a shipped model, from its own files: noise, test PSNR and SSIM, size, folder."""
-    run = path(name)
+def describe_model(name: str) -> str:
+    """Return a line about a shipped model: its noise, PSNR (dB) and SSIM on its test images, size (MB) and folder.
+
+    Raises:
+        UserError: no model has that name.
+    """
+    run = model_folder(name)
     metrics = read_json(run / "metrics.json")
     return (
-        f"{name}: {noise_name(metrics)} of {level_name(metrics['noise_factor'])}; "
+        f"{name}: {describe_noise(metrics['noise'])} of {describe_level(metrics['noise_factor'])}; "
         f"its test images: {metrics['noisy']['psnr']:.2f} dB noisy, "
         f"{metrics['test']['psnr']:.2f} dB denoised, SSIM {metrics['test']['ssim']:.3f}; "
         f"{(run / 'model.onnx').stat().st_size / 1e6:.2f} MB; {run}"

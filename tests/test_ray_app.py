@@ -29,7 +29,7 @@ KEYS = st.sampled_from(["instances", "inputs", "signature_name"])
 
 @pytest.fixture(scope="module")
 def servable():
-    return Servable(pretrained.path("mnist"), "denoiser")
+    return Servable(pretrained.model_folder("mnist"), "denoiser")
 
 
 @pytest.mark.slow
@@ -63,7 +63,7 @@ def test_images_of_one_request_keep_their_order(servable):
 
 
 def test_version_is_the_newest_saved_model(tmp_path):
-    (tmp_path / "model.onnx").write_bytes((pretrained.path("mnist") / "model.onnx").read_bytes())
+    (tmp_path / "model.onnx").write_bytes((pretrained.model_folder("mnist") / "model.onnx").read_bytes())
     for version in ("2", "10", "not-one"):
         (tmp_path / "saved_model" / version).mkdir(parents=True)
     assert Servable(tmp_path, "denoiser").version == 10

@@ -42,7 +42,7 @@ from keras_dae.networks.keras_file import load_model
 
 pytestmark = [pytest.mark.slow, pytest.mark.own_network]
 
-RUN = pretrained.path("mnist")
+RUN = pretrained.model_folder("mnist")
 URL, ADDRESS = "http://127.0.0.1:8501", "127.0.0.1:8500"
 MODEL = f"{URL}/v1/models/denoiser"
 CLIENTS = 8

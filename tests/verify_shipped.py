@@ -27,7 +27,7 @@ def verify(name):
     from keras_dae.metrics import mean_metrics
     from keras_dae.networks.keras_file import load_model
 
-    run = pretrained.path(name)
+    run = pretrained.model_folder(name)
     config, said = load_config(run / "config.json"), read_json(run / "metrics.json")
     dataset = load_dataset(config)
     if dataset.sha256 != said["dataset_sha256"]:
@@ -38,11 +38,11 @@ def verify(name):
     for metric, value in found.items():
         if abs(value / said["test"][metric] - 1) > TOLERANCE:
             raise UserError(f"{name}: metrics.json says a {metric} of {said['test'][metric]}, recomputed {value}")
-    with tempfile.TemporaryDirectory() as folder:  # the proof is not to change what is committed
+    with tempfile.TemporaryDirectory() as folder:  # the parity check writes into the run
         copy = Path(shutil.copytree(run, Path(folder, name)))
         check_run(copy)
-    print(f"{name}: {', '.join(f'{metric} {value:.5g}' for metric, value in found.items())}, exports proven")
+    print(f"{name}: {', '.join(f'{metric} {value:.5g}' for metric, value in found.items())}, exports verified")
 
 
 if __name__ == "__main__":
-    sys.exit(run_command(lambda: [verify(name) for name in pretrained.NAMES] and None))
+    sys.exit(run_command(lambda: [verify(name) for name in pretrained.MODEL_NAMES] and None))

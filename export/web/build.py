@@ -59,9 +59,9 @@ def build_site(
 
 
 def _shipped_models() -> NamedRuns:
-    from keras_dae.pretrained import NAMES, path
+    from keras_dae.pretrained import MODEL_NAMES, model_folder
 
-    return [(name, path(name)) for name in NAMES]
+    return [(name, model_folder(name)) for name in MODEL_NAMES]
 
 
 def _write_models(site: Path, models: NamedRuns) -> None:

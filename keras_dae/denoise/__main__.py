@@ -6,7 +6,7 @@ import warnings
 
 from keras_dae.denoise.denoiser import load_denoiser
 from keras_dae.errors import UserError, first_line, run_command
-from keras_dae.pretrained import NAMES
+from keras_dae.pretrained import MODEL_NAMES
 
 
 def _denoise_on_ray():
@@ -25,7 +25,7 @@ def parser(prog="python -m keras_dae.denoise"):
         "in: size, mode, depth, name, orientation. `-` reads one file from standard input, writes to standard output.",
     )
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="file, folder (searched recursively), or -")
-    parser.add_argument("--model", required=True, help=f"run folder, .onnx file, or {' or '.join(NAMES)}")
+    parser.add_argument("--model", required=True, help=f"run folder, .onnx file, or {' or '.join(MODEL_NAMES)}")
     parser.add_argument("--output-dir", help="folder to write into, needed unless INPUT is -")
     parser.add_argument("--overwrite", action="store_true", help="replace outputs that are there already")
     parser.add_argument("--processes", type=int, metavar="N", help="that share the work (one a core)")

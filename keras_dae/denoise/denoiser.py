@@ -11,7 +11,7 @@ from keras_dae._util.json_files import read_json
 from keras_dae.errors import UserError, first_line
 from keras_dae.images.unit_range import from_unit, to_unit
 from keras_dae.networks.geometry import AUTOENCODER
-from keras_dae.pretrained import NAMES, find
+from keras_dae.pretrained import MODEL_NAMES, find_model
 
 HALO = AUTOENCODER.halo  # pixels around a tile
 TILE = 512  # pixels to a side of what is run at once; a multiple of the network's
@@ -34,11 +34,11 @@ def load_denoiser(path, threads=None):
 
 def model_file(path):
     """Return the path of the .onnx file that `load_denoiser` loads. Raises `UserError` unless it is as proven."""
-    found = find(path)
+    found = find_model(path)
     file = found / "model.onnx" if os.path.isdir(found) else found
     if not os.path.isfile(file):
         raise UserError(
-            f"expected a run folder with model.onnx, a .onnx file, or {' or '.join(NAMES)}; got {path}; "
+            f"expected a run folder with model.onnx, a .onnx file, or {' or '.join(MODEL_NAMES)}; got {path}; "
             "python -m export makes one"
         )
     _check_proven(file)

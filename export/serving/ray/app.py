@@ -15,7 +15,7 @@ from pathlib import Path
 from export.serving.ray.servable import MAX_BYTES, Servable
 from keras_dae._util.threads import cores
 from keras_dae.errors import UserError
-from keras_dae.pretrained import find
+from keras_dae.pretrained import find_model
 
 GRPC_SERVICES = [
     "tensorflow_serving.apis.prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server",
@@ -84,7 +84,7 @@ def serving(
         raise UserError(f"expected --replicas MIN MAX, both at least 1, MIN first; got {min_replicas} {max_replicas}")
     if port == grpc_port:
         raise UserError(f"expected two ports for REST and gRPC, got {port} for both")
-    folder = Path(find(run)).resolve()
+    folder = Path(find_model(run)).resolve()
     Servable(folder, name)  # reports a damaged run before Ray is started
     with contextlib.ExitStack() as stack:
         if address is None:
