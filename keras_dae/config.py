@@ -38,8 +38,8 @@ class TrainConfig:
         patch_size: height and width of a patch in pixels, a size that the network takes (see
             `keras_dae.networks.geometry`). Data sets of small images of one size are used whole, others are cut into
             patches. None chooses a size that fits the images.
-        patches_per_image: most patches cut from an image in an epoch.
-        limit: most training images, and most test images, to use; None for all.
+        patches_per_image: maximum number of patches that an epoch takes from an image.
+        limit: maximum number of training images, and of test images; None for all.
         validation_split: held-out fraction of the training images, in (0, 1).
         noise: names of noise models, see `keras_dae.noise.add_noise`.
         noise_factor: noise level, one number or a low and a high one, see `keras_dae.noise.add_noise`.

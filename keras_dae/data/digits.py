@@ -126,7 +126,7 @@ def _wave_amplitudes():
 
 
 def find_box(glyphs: np.ndarray, style: Style) -> Box:
-    """Return the box of each digit as it is drawn in its style, found on a coarse grid.
+    """Return the box of each digit when it is drawn in its style. It is found on a coarse grid.
 
     Args:
         glyphs: distance fields `(n, rows, columns)`, see `keras_dae.data.glyphs.stroke_fields`.

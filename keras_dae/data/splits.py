@@ -13,8 +13,8 @@ from keras_dae.networks.geometry import AUTOENCODER
 
 MAX_PATCH_SIZE = 64  # pixels; the largest default patch size
 TEST_FRACTION = 0.1  # of the images where the data set has no test images
-MAX_HELD_OUT = 200  # most images held out for validation, and for testing, where images are cut into patches
-MAX_HELD_OUT_PATCHES = 1000  # most patches cut from the held-out images; they are kept in memory
+MAX_HELD_OUT = 200  # validation images, and test images, of data sets that are cut into patches
+MAX_HELD_OUT_PATCHES = 1000  # cut from the validation images, and from the test images; they are kept in memory
 SPLIT_SEED = 0  # seed of the split into training and test images; does not depend on the training seed
 
 
@@ -105,7 +105,7 @@ def held_out_split(
         count: number of images.
         fraction: held-out fraction, in (0, 1).
         seed: the same seed and count give the same rows.
-        max_held_out: most rows to hold out; None for no limit.
+        max_held_out: maximum number of rows to hold out; None for no limit.
 
     Raises:
         UserError: `count` is less than 2.
