@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 from export.parity.cases import reference
 from export.to_onnx import export_onnx
-from keras_dae.denoise import denoiser as denoise
+from keras_dae.denoise import denoiser as denoiser_module
 from keras_dae.denoise.denoiser import load_denoiser
 from keras_dae.errors import UserError
 from keras_dae.networks.autoencoder import build_autoencoder
+from keras_dae.networks.geometry import AUTOENCODER
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +102,7 @@ def test_tiles_have_no_seams(denoisers, height, width, tile, channels):
     whole = denoisers[channels].session.run(["denoised"], {"noisy": image[None]})[0][0]
     denoised = np.empty_like(image)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(denoise, "TILE", 4 * tile)
+        patch.setattr(denoiser_module, "TILE", AUTOENCODER.multiple * tile)
         denoisers[channels]._denoise_tiles(image, denoised)
     np.testing.assert_allclose(denoised, whole, atol=1e-6)
 
@@ -116,8 +117,8 @@ def test_halo_is_as_wide_as_it_must_be(denoisers, monkeypatch):
     """The test above can fail: with a halo narrower than the network sees, there are seams."""
     image = noise(100, 100, 1)
     whole = denoisers[1].session.run(["denoised"], {"noisy": image[None]})[0][0]
-    monkeypatch.setattr(denoise, "TILE", 32)
-    monkeypatch.setattr(denoise, "HALO", 8)
+    monkeypatch.setattr(denoiser_module, "TILE", 32)
+    monkeypatch.setattr(denoiser_module, "HALO", 8)
     denoised = np.empty_like(image)
     denoisers[1]._denoise_tiles(image, denoised)
     assert np.abs(denoised - whole).max() > 1e-4
@@ -126,7 +127,7 @@ def test_halo_is_as_wide_as_it_must_be(denoisers, monkeypatch):
 def test_many_small_images_are_run_in_batches(denoisers, monkeypatch):
     images = noise(50, 20, 24, 1)
     expected = np.stack([denoisers[1](image) for image in images])
-    monkeypatch.setattr(denoise, "PIXELS_AT_ONCE", 20 * 24 * 7)
+    monkeypatch.setattr(denoiser_module, "MAX_BATCH_PIXELS", 20 * 24 * 7)
     np.testing.assert_allclose(denoisers[1](images), expected, atol=1e-6)
 
 
