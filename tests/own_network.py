@@ -55,7 +55,10 @@ def pytest_runtest_protocol(item):
         return None
     reports, output = _inner_run(item.session, item.path)
     item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
-    for report in reports.get(item.nodeid) or [_missing_report(item, output)]:
+    found = reports.get(item.nodeid, [])
+    if not any(report.when == "teardown" for report in found):
+        found = [*found, _missing_report(item, output)]
+    for report in found:
         item.ihook.pytest_runtest_logreport(report=report)
     item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
     return True
@@ -91,8 +94,8 @@ def _inner_run(session, path):
 
 
 def _missing_report(item, output):
-    """Return the report of a test that the inner pytest did not come to."""
-    message = f"the pytest in the network namespace has not run this test:\n{output}"
+    """Return the report of a test that the inner pytest did not finish."""
+    message = f"the pytest in the network namespace did not finish this test:\n{output}"
     return pytest.TestReport(item.nodeid, item.location, {}, "failed", message, "call")
 
 
