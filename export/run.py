@@ -19,8 +19,10 @@ from keras_dae._util.json_files import expecting, read_json, write_json
 from keras_dae.config import TrainConfig
 from keras_dae.data.splits import DatasetSplits
 from keras_dae.errors import UserError, first_line
+from keras_dae.noise_names import describe_level
 from keras_dae.report.model_card import write_model_card
 from keras_dae.runs.folder import load_config
+from keras_dae.runs.metrics_file import read_metrics
 
 if TYPE_CHECKING:
     import keras
@@ -132,14 +134,14 @@ def onnx_metadata(run: Path) -> dict[str, str]:
     """
     metadata = {"version": f"keras_dae {__version__}", "licence": "Apache-2.0"}
     if (run / "metrics.json").is_file():
-        metrics = read_json(run / "metrics.json")
+        metrics = read_metrics(run / "metrics.json")
         with expecting(run / "metrics.json"):
             metadata |= {
-                "dataset": metrics["dataset"],
-                "noise": ", ".join(metrics["noise"]),
-                "noise_factor": " to ".join(f"{factor:g}" for factor in metrics["noise_factor"] or []),
-                "psnr_db": f"{metrics['test']['psnr']:.3f}",
-                "psnr_noisy_db": f"{metrics['noisy']['psnr']:.3f}",
+                "dataset": metrics.dataset,
+                "noise": ", ".join(metrics.noise.noise),
+                "noise_factor": describe_level(metrics.noise.noise_factor),
+                "psnr_db": f"{metrics.test.psnr:.3f}",
+                "psnr_noisy_db": f"{metrics.noisy.psnr:.3f}",
             }
     return {key: value for key, value in metadata.items() if value}
 

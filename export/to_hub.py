@@ -15,8 +15,9 @@ from keras_dae._util.json_files import expecting, read_json, write_json
 from keras_dae.errors import UserError, printable
 from keras_dae.networks.geometry import AUTOENCODER
 from keras_dae.report.model_card import card_text
-from keras_dae.report.text import METRICS, level_name, noise_name
+from keras_dae.report.text import METRIC_TITLES
 from keras_dae.runs.folder import check_replaceable
+from keras_dae.runs.metrics_file import RunMetrics, read_metrics
 
 COPIED_FILES = ("metrics.json", "model.keras", "samples.png")
 HUB_FILES = {"onnx": "onnx/model.onnx", "int8": "onnx/model_quantized.onnx"}  # transformers.js looks for these names
@@ -135,7 +136,7 @@ def _fill(folder: Path, run: Path, entries: dict[str, dict], paths: dict[str, Pa
     with expecting(run / "config.json"):
         write_json(folder / "config.json", without_paths(read_json(run / "config.json")))
     with expecting(run / "metrics.json"):
-        text = header(read_json(run / "metrics.json")) + card_text(folder, USAGE)
+        text = header(read_metrics(run / "metrics.json")) + card_text(folder, USAGE)
     (folder / "README.md").write_text(text, encoding="utf-8")
 
 
@@ -146,17 +147,17 @@ def without_paths(content: Mapping[str, Any]) -> dict[str, Any]:
     return {**content, "config": config | names, "dataset": content["dataset"] | {"skipped": []}}
 
 
-def header(metrics: Mapping[str, Any]) -> str:
-    """Return the hub's metadata, YAML between lines of dashes, from the content of a metrics.json."""
-    dataset = printable(metrics["dataset"])
-    noise = f"{noise_name(metrics)} {level_name(metrics['noise_factor'])}".strip()
+def header(metrics: RunMetrics) -> str:
+    """Return the hub's metadata, YAML between lines of dashes."""
+    dataset = printable(metrics.dataset)
     return HEADER.format(
         datasets=f"datasets:\n- {HUB_DATASETS[dataset]}\n" if dataset in HUB_DATASETS else "",
         title=_quoted(f"Denoiser for {dataset}"),
         type=_quoted(HUB_DATASETS.get(dataset, dataset)),
-        name=_quoted(f"{dataset} with {noise}"),
+        name=_quoted(f"{dataset} with {metrics.noise.describe()}"),
         metrics="".join(
-            METRIC.format(type=key, name=name, value=metrics["test"][key]) for key, name in METRICS.items()
+            METRIC.format(type=name, name=title, value=getattr(metrics.test, name))
+            for name, title in METRIC_TITLES.items()
         ),
     )
 

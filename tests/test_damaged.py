@@ -23,7 +23,8 @@ from keras_dae.data.splits import DatasetSplits
 from keras_dae.denoise.__main__ import main as denoise
 from keras_dae.denoise.denoiser import load_denoiser
 from keras_dae.errors import UserError
-from keras_dae.evaluate.measure import check_unseen, evaluate
+from keras_dae.evaluate.measure import evaluate
+from keras_dae.evaluate.trained_runs import check_unseen
 from keras_dae.images.read import read_image
 from keras_dae.networks.autoencoder import build_autoencoder
 from keras_dae.networks.keras_file import load_model, save_model

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import keras
@@ -23,11 +24,27 @@ from export.to_onnx import export_onnx
 from keras_dae.config import TrainConfig
 from keras_dae.evaluate.measure import evaluate
 from keras_dae.networks.autoencoder import build_autoencoder
+from keras_dae.runs.metrics_file import ImageMetrics, RunMetrics
+from keras_dae.runs.noise_setting import NoiseSetting
 from keras_dae.train.run import train_and_evaluate
 
 FILES = {"README.md", "config.json", "metrics.json", "parity.json", "model.keras", "samples.png"}
 FILES |= {"onnx/model.onnx", "onnx/model_quantized.onnx"}
-METRICS = {"noise": ["gaussian"], "noise_factor": [0.1, 0.5], "test": {"mse": 1e-5, "psnr": 50.0, "ssim": 1.0}}
+MEANS = ImageMetrics(mse=1e-5, psnr=50.0, ssim=1.0)
+METRICS = RunMetrics(
+    dataset="mnist",
+    dataset_sha256="",
+    images=4,
+    patches=None,
+    noise=NoiseSetting(("gaussian",), (0.1, 0.5)),
+    clip=True,
+    test=MEANS,
+    noisy=MEANS,
+    median=MEANS,
+    parameters=112_065,
+    epochs=1,
+    training_seconds=1.0,
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -140,15 +157,15 @@ class TestHeader:
         "name", ['my "best": scans', "- [a, b] # c", "ünïcode 😀", "line\nbreak", "yes", "1e3", "\\n"]
     )
     def test_any_name(self, name):
-        card = ModelCard(header(METRICS | {"dataset": name}) + "\n# Text\n")
+        card = ModelCard(header(replace(METRICS, dataset=name)) + "\n# Text\n")
         name = name.replace("\n", "\\n")
         result = card.data.eval_results[0]
         assert result.dataset_name == f"{name} with gaussian noise 0.1 to 0.5"
         assert card.data.model_name == f"Denoiser for {name}"
-        assert {r.metric_type: r.metric_value for r in card.data.eval_results} == METRICS["test"]
+        assert {r.metric_type: r.metric_value for r in card.data.eval_results} == asdict(MEANS)
 
     def test_known_data_set(self):
-        card = ModelCard(header(METRICS | {"dataset": "mnist"}))
+        card = ModelCard(header(METRICS))
         assert card.data.datasets == ["ylecun/mnist"]
         assert card.data.eval_results[0].dataset_type == "ylecun/mnist"
 

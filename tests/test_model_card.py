@@ -31,7 +31,7 @@ def test_says_what_it_is_and_how_it_was_measured(run):
         assert f"| {name} | {values['mse']:.5f} | {values['psnr']:.2f} | {values['ssim']:.3f} |" in card
     error = json.loads((run / "parity.json").read_text())["onnx"]["max_abs_error"]
     assert f"| onnx | {error:.2g} |" in card
-    for heading in ("Trained on", "Measured", "Exports", "Used", "Limits"):
+    for heading in ("Training", "Results", "Exports", "Usage", "Limits"):
         assert f"\n## {heading}\n" in card
     for picture in re.findall(r"!\[.*?\]\((.*?)\)", card):
         assert (run / picture).is_file()
@@ -39,7 +39,7 @@ def test_says_what_it_is_and_how_it_was_measured(run):
 
 @pytest.mark.parametrize("library", ["keras", "onnxruntime"])
 def test_its_python_runs(run, library, monkeypatch):
-    """The code of the card, in the run folder, as it stands there."""
+    """The code of the card, unchanged, in the run folder."""
     import numpy as np
 
     noisy = np.random.default_rng(0).random((2, 24, 28, 1), np.float32)

@@ -43,7 +43,7 @@ def test_everything_else_reads_it(run, digits_npz):
     assert load_model(run / "model.keras").count_params() == 112_065
     assert set(check_run(run)[0]) == {"onnx"}
     evaluation = evaluate([run], ["keras", "onnx"], dataset=str(digits_npz))
-    measured = evaluation["levels"][0]["results"][-1]["psnr"]["mean"]
+    measured = evaluation.levels[0].results[-1].psnr.mean
     assert measured == pytest.approx(json.loads((run / "metrics.json").read_text())["test"]["psnr"], abs=0.1)
     write_model_card(run)
     assert "gaussian or speckle noise 0.1 to 0.5" in (run / "README.md").read_text()

@@ -1,1 +1,1 @@
-"""Measuring runs on noisy test images: `python -m keras_dae.evaluate`."""
+"""Measure runs on noisy test images: `python -m keras_dae.evaluate`."""

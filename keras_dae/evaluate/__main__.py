@@ -1,8 +1,9 @@
-"""Measure denoisers on noisy test images, beside classical methods: `python -m keras_dae.evaluate RUN …`."""
+"""Measure denoisers on noisy test images, next to classical methods: `python -m keras_dae.evaluate RUN …`."""
 
 import argparse
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from keras_dae.config import DATASETS
@@ -12,34 +13,38 @@ from keras_dae.evaluate.measure import evaluate
 from keras_dae.noise_names import NOISES
 
 
-def parser(prog="python -m keras_dae.evaluate"):
+def parser(prog: str = "python -m keras_dae.evaluate") -> argparse.ArgumentParser:
     """Return the argument parser of the command."""
-    parser = argparse.ArgumentParser(prog=prog, description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        description="Measure denoisers on noisy test images, next to classical methods.",
+        argument_default=argparse.SUPPRESS,  # options that are not given stay those of the first run
+    )
     parser.add_argument("runs", nargs="+", metavar="RUN", help="run folder")
     add = parser.add_argument
-    absent = {"default": argparse.SUPPRESS}
+    names = ", ".join(DATASETS)
     add("--backend", dest="backends", nargs="+", choices=BACKENDS, default=["keras"], help="what to measure (keras)")
-    add("--dataset", **absent, help=f"test images: {', '.join(DATASETS)}, a folder, .npz or .npy (the first run's own)")
-    add("--data-dir", **absent, help="folder to look for mnist and fashion_mnist in")
-    add("--noise", nargs="+", choices=NOISES, **absent, help="several: one drawn for each image (the first run's)")
+    add("--dataset", help=f"test images: {names}, a folder, .npz or .npy (default: the first run's)")
+    add("--data-dir", help="folder to look for mnist and fashion_mnist in first")
+    add("--noise", nargs="+", choices=NOISES, help="several: one is drawn for each image (the first run's)")
     add("--noise-factor", dest="noise_factors", nargs="+", type=float, metavar="F", help="levels (the first run's)")
-    add("--channels", type=int, choices=(1, 3), **absent, help="for imported weights (1; else the first run's)")
-    add("--limit", type=int, **absent, help="use only so many images")
-    add("--output-dir", help="folder for the results (RUN/evaluation, of the first run)")
+    add("--channels", type=int, choices=(1, 3), help="1 or 3 (the first run's; 1 for imported weights)")
+    add("--limit", type=int, help="use only so many images")
+    add("--output-dir", default=None, help="folder for the results (the folder evaluation in the first run)")
     return parser
 
 
-def main(argv=None, prog="python -m keras_dae.evaluate"):
-    """Command line of `evaluate`: prints a table; returns the exit status."""
+def main(argv: Sequence[str] | None = None, prog: str = "python -m keras_dae.evaluate") -> int:
+    """Run `evaluate` and print a table; return the exit status."""
     options = vars(parser(prog).parse_args(argv))
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
     def command():
         evaluation = evaluate(**options)
 
-        from keras_dae.report.text import remarks, table
+        from keras_dae.report.text import remarks, results_table
 
-        print(table(evaluation), "", *remarks(evaluation), sep="\n")
+        print(results_table(evaluation), "", *remarks(evaluation), sep="\n")
         print(f"\nwritten to {options['output_dir'] or Path(options['runs'][0], 'evaluation')}")
 
     return run_command(command)

@@ -1,76 +1,83 @@
-"""A run's artefacts as functions, each loaded the way that its users load it."""
+"""The artefacts of a run as functions that denoise, each loaded as its users load it."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+
+import numpy as np
 
 from keras_dae._util.batches import run_in_batches
 from keras_dae.errors import UserError, first_line
 
-BACKENDS = ("keras", "onnx", "int8", "saved_model")
+ONNX_FILES = {"onnx": "model.onnx", "int8": "model.int8.onnx"}
+BACKENDS = ("keras", *ONNX_FILES, "saved_model")
+
+Denoise = Callable[[np.ndarray], np.ndarray]
 
 
-def open_backend(run, backend):
-    """Return a function from float32 `(n, height, width, channels)` to the denoised images, likewise, in [0, 1].
+def open_backend(run: str | os.PathLike, backend: str) -> Denoise:
+    """Return a function from noisy to denoised images, both float32 `(n, height, width, channels)` in [0, 1].
 
-    Noise that was not clipped may leave [0, 1].
+    Noisy images may leave [0, 1] if they are not clipped. The function raises `UserError` if they have another number
+    of channels than the network.
 
     Args:
         run: run folder.
-        backend: one of BACKENDS. `keras` takes heights and widths that are multiples of 4, the others any.
+        backend: one of BACKENDS. `keras` takes only the sizes that fit the network, see `keras_dae.networks.geometry`;
+            the others take any size.
 
     Raises:
-        UserError: the artefact is not there or cannot be loaded.
+        UserError: the artefact is missing or cannot be loaded.
     """
-    return {"keras": _keras, "onnx": _onnx, "int8": _onnx, "saved_model": _saved_model}[backend](Path(run), backend)
+    run = Path(run)
+    if backend == "keras":
+        channels, denoise = _keras(run)
+    elif backend == "saved_model":
+        channels, denoise = _saved_model(run)
+    else:
+        channels, denoise = _onnx(run, ONNX_FILES[backend])
+
+    def checked(noisy: np.ndarray) -> np.ndarray:
+        if noisy.shape[-1] != channels:
+            raise UserError(f"expected images of {channels} channels for {run}, got {noisy.shape[-1]}")
+        return denoise(noisy)
+
+    return checked
 
 
-def _keras(run, _):
+def _keras(run: Path) -> tuple[int, Denoise]:
+    """Return the number of channels of model.keras, and a function that runs it."""
     from keras_dae.networks.keras_file import load_model
 
     model = load_model(run / "model.keras")
-
-    def denoise(noisy):
-        _check_channels(run, model.input_shape[-1], noisy)
-        return run_in_batches(model.predict_on_batch, noisy)
-
-    return denoise
+    return model.input_shape[-1], lambda noisy: run_in_batches(model.predict_on_batch, noisy)
 
 
-def _onnx(run, backend):
+def _onnx(run: Path, name: str) -> tuple[int, Denoise]:
+    """Return the number of channels of an ONNX file, and a function that runs it."""
     from keras_dae.denoise.denoiser import load_denoiser
 
-    denoiser = load_denoiser(_there(run, {"onnx": "model.onnx", "int8": "model.int8.onnx"}[backend]))
-
-    def denoise(noisy):
-        _check_channels(run, denoiser.channels, noisy)
-        return denoiser.denoise_batch(noisy)
-
-    return denoise
+    denoiser = load_denoiser(_existing(run, name))
+    return denoiser.channels, denoiser.denoise_batch
 
 
-def _saved_model(run, _):
+def _saved_model(run: Path) -> tuple[int, Denoise]:
+    """Return the number of channels of the newest SavedModel, and a function that runs it."""
     import tensorflow as tf
 
-    versions = [path for path in _there(run, "saved_model").iterdir() if path.name.isdecimal()]
-    newest = max(versions, key=lambda path: int(path.name), default=run / "saved_model" / "1")
+    folder = _existing(run, "saved_model")
+    versions = [path for path in folder.iterdir() if path.name.isdecimal()]
+    newest = max(versions, key=lambda path: int(path.name), default=folder / "1")
     try:
         signature = tf.saved_model.load(str(newest)).signatures["serving_default"]
     except (OSError, KeyError) as error:
         raise UserError(f"cannot load {newest}: {first_line(error)}") from None
-
-    def denoise(noisy):
-        _check_channels(run, signature.structured_input_signature[1]["noisy"].shape[-1], noisy)
-        return run_in_batches(lambda part: signature(noisy=tf.constant(part))["denoised"], noisy)
-
-    return denoise
+    channels = signature.structured_input_signature[1]["noisy"].shape[-1]
+    return channels, lambda noisy: run_in_batches(lambda batch: signature(noisy=tf.constant(batch))["denoised"], noisy)
 
 
-def _check_channels(run, channels, noisy):
-    if noisy.shape[-1] != channels:
-        raise UserError(f"expected images of {channels} channels for {run}, got {noisy.shape[-1]}")
-
-
-def _there(run, name):
+def _existing(run: Path, name: str) -> Path:
+    """Return the path of an artefact. Raises `UserError` if it is missing."""
     if not os.path.exists(run / name):
-        raise UserError(f"expected {name} in {run}, found none; python -m export {run} makes it")
+        raise UserError(f"expected {name} in {run}, which is missing; python -m export {run} writes it")
     return run / name

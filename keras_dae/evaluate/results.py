@@ -1,21 +1,26 @@
-"""What `keras_dae.evaluate` leaves behind: evaluation.json, evaluation.csv and pictures."""
+"""The files of an evaluation: evaluation.json, evaluation.csv and pictures."""
 
 import csv
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
 from keras_dae._util.atomic import atomic_file
-from keras_dae._util.json_files import write_json
 from keras_dae.errors import UserError
+from keras_dae.evaluate.ranked_images import RankedImages
+from keras_dae.noise_names import describe_level, describe_noise
 from keras_dae.report.plots import plot_psnr, plot_ranked
-from keras_dae.report.text import METRICS, images_name, level_name, noise_name
+from keras_dae.report.text import describe_images
+from keras_dae.runs.evaluation import Evaluation, write_evaluation_json
 
 
-def write_evaluation(folder, evaluation, pictures):
-    """Write evaluation.json, evaluation.csv, psnr.png and, for each run, ranked-<run>.png into `folder`.
+def write_evaluation(folder: Path, evaluation: Evaluation, pictures: Mapping[str, RankedImages]) -> None:
+    """Write evaluation.json, evaluation.csv, psnr.png and, for each run, ranked-<run>.png.
 
     Args:
-        folder: path, made if need be.
-        evaluation: see `keras_dae.evaluate.measure.evaluate`.
-        pictures: run -> `{"clean", "noisy", "denoised", "config", "name"}`, the images being worst, median and best.
+        folder: created if it is missing.
+        evaluation: what was measured.
+        pictures: name of a run -> its worst, median and best images.
 
     Raises:
         UserError: a file cannot be written.
@@ -24,33 +29,33 @@ def write_evaluation(folder, evaluation, pictures):
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot make the folder {folder}: {error.strerror}") from None
-    write_json(folder / "evaluation.json", evaluation)
+    write_evaluation_json(folder / "evaluation.json", evaluation)
     with (
         atomic_file(folder / "evaluation.csv") as temporary,
         open(temporary, "w", newline="", encoding="utf-8") as file,
     ):
-        rows = list(_flat(evaluation))
+        rows = list(_csv_rows(evaluation))
         writer = csv.DictWriter(file, rows[0])
         writer.writeheader()
         writer.writerows(rows)
-    title = f"{evaluation['dataset']}, {images_name(evaluation)}, {noise_name(evaluation)}"
-    plot_psnr(folder / "psnr.png", evaluation, title)
-    for run, images in pictures.items():
-        level = level_name(None if images["config"].has_pairs else images["config"].noise_factor)
+    images = describe_images(evaluation.images, evaluation.patches)
+    plot_psnr(folder / "psnr.png", evaluation, f"{evaluation.dataset}, {images}, {describe_noise(evaluation.noise)}")
+    for run, ranked in pictures.items():
         plot_ranked(
             folder / f"ranked-{run.strip('/').replace('/', '-')}.png",
-            images["clean"],
-            images["noisy"],
-            images["denoised"],
-            f"{images['name']} on {evaluation['dataset']}, {noise_name(evaluation)} {level}".strip(),
+            ranked.clean,
+            ranked.noisy,
+            ranked.denoised,
+            f"{ranked.label} on {evaluation.dataset}, {ranked.noise.describe()}",
         )
 
 
-def _flat(evaluation):
-    for level in evaluation["levels"]:
-        for row in level["results"]:
-            flat = {
-                f"{m}{s}": row[m][k] for m in METRICS for s, k in (("", "mean"), ("_low", "low"), ("_high", "high"))
-            }
-            factor = level_name(level["noise_factor"])
-            yield {"noise_factor": factor, "name": row["name"], "made_worse": row["made_worse"], **flat}
+def _csv_rows(evaluation: Evaluation) -> Iterator[dict[str, Any]]:
+    """Yield a row, column -> value, for each contender at each level."""
+    for level in evaluation.levels:
+        for result in level.results:
+            row: dict[str, Any] = {"noise_factor": describe_level(level.noise_factor), "name": result.name}
+            row["made_worse"] = result.made_worse
+            for metric, interval in (("mse", result.mse), ("psnr", result.psnr), ("ssim", result.ssim)):
+                row |= {metric: interval.mean, f"{metric}_low": interval.low, f"{metric}_high": interval.high}
+            yield row

@@ -1,46 +1,53 @@
-"""The model card: README.md of a run folder, written from the run's own files."""
+"""The model card: README.md of a run folder, written from the other files of the run."""
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from keras_dae._util.atomic import atomic_file
 from keras_dae._util.json_files import expecting, read_json
 from keras_dae.errors import printable
-from keras_dae.report.text import images_name, level_name, noise_name, remarks
+from keras_dae.networks.geometry import AUTOENCODER
+from keras_dae.noise_names import describe_level, describe_noise
+from keras_dae.report.text import describe_images, remarks
+from keras_dae.runs.evaluation import Evaluation, read_evaluation
+from keras_dae.runs.metrics_file import read_metrics
 
-WHAT = """\
+SUMMARY = """\
 # {title}
 
-An image-denoising autoencoder of {metrics[parameters]:,} parameters: Conv2d {channels}→16→32→64, ConvTranspose2d
-64→32→16→{channels}, ReLU, and a sigmoid at the end. It takes noisy images of any size, float32
-`(batch, height, width, {channels})` in [0, 1], and gives them back denoised.
+An image-denoising autoencoder with {metrics.parameters:,} parameters: {layers}, with a
+sigmoid after the last layer and ReLU after the others. Its input is a batch of noisy images of any size, float32
+`(batch, height, width, {channels})` in [0, 1]. Its output is the denoised images, in the same form.
 {fallback}
 ![original, noisy, denoised](samples.png)
 
-## Trained on
+## Training
 
-{dataset[training_images]:,} images of **{dataset[name]}** with {noise}, by keras_dae {versions[keras_dae]}
-(TensorFlow {versions[tensorflow]}, Keras {versions[keras]}): {metrics[epochs]} epochs of Adam at learning rate
+Trained on {dataset[training_images]:,} images of **{dataset[name]}** with {noise}, by keras_dae {versions[keras_dae]}
+(TensorFlow {versions[tensorflow]}, Keras {versions[keras]}): {metrics.epochs} epochs of Adam at learning rate
 {config[learning_rate]:g} ({config[schedule]}), batches of {config[batch_size]}, mean squared error,
-{metrics[training_seconds]:,.0f} s. config.json holds every value and the checksum of the images (SHA-256
-`{dataset[sha256]}`);
-`python -m keras_dae.train --config config.json --output-dir again` trains it again.
+{metrics.training_seconds:,.0f} s. config.json holds every setting and the checksum of the images (SHA-256
+`{dataset[sha256]}`). To repeat the training, run
+`python -m keras_dae.train --config config.json --output-dir again`.
 
-## Measured
+## Results
 
-Means over {measured} that the training never saw, with {noise}. What is denoised is the *noisy*
-image; its noise is the same for every model. Written by `python -m keras_dae.train`, from metrics.json.
+Means over {images} that were not used in training, with {noise}. The noise is the same for every
+model. Written by `python -m keras_dae.train` from metrics.json.
 
 | | MSE | PSNR (dB) | SSIM |
 |---|---|---|---|
 """
 FALLBACK = """
-> **Not MNIST.** MNIST was neither at hand nor could it be downloaded, so the built-in digits were used.
+> **Not MNIST.** MNIST was not found on disk and could not be downloaded, so the built-in digits were used instead.
 """
-EVALUATED = """
-### At other levels of noise
+EVALUATION = """
+### At other noise levels
 
-{measured} of {dataset}, {noise}; mean PSNR in dB. Written by `python -m keras_dae.evaluate`, from
-[evaluation.json](evaluation/evaluation.json), which also has MSE, SSIM and 95 % intervals.
+{images} of {dataset}, {noise}; mean PSNR in dB. Written by `python -m keras_dae.evaluate` from
+[evaluation.json](evaluation/evaluation.json), which also has MSE, SSIM and 95 % confidence intervals.
 
 ![PSNR against the noise level](evaluation/psnr.png)
 
@@ -48,26 +55,27 @@ EVALUATED = """
 
 {remarks}
 """
-EXPORTED = """
+EXPORTS = """
 ## Exports
 
-Each was run in a process without Keras and compared with model.keras, pixel by pixel. Written by `python -m export`,
-from parity.json.
+Each export was run in a process without Keras, and its output was compared with the output of model.keras, pixel by
+pixel. Written by `python -m export` from parity.json.
 
-| artefact | largest difference, or PSNR lost |
+| export | largest difference, or loss of PSNR |
 |---|---|
 """
-USED = """
-## Used
+USAGE = """
+## Usage
 
-In this folder; `python -m export .` makes the exports that are not in it. With keras_dae, any image files, without
+In this folder. `python -m export .` writes the exports that are missing. With keras_dae, for image files, without
 starting TensorFlow:
 
 ```bash
 python -m keras_dae.denoise scans/ --model . --output-dir denoised
 ```
 
-In Keras; built-in layers only, so keras_dae is not needed; heights and widths must be multiples of 4, at least 20:
+With Keras. The model has only built-in layers, so keras_dae is not needed. Height and width must be
+multiples of {geometry.multiple}, at least {geometry.min_padded_size}:
 
 ```python
 import keras
@@ -75,7 +83,7 @@ import keras
 denoised = keras.models.load_model("model.keras").predict(noisy)
 ```
 
-In onnxruntime; any size:
+With onnxruntime, for any size:
 
 ```python
 import onnxruntime
@@ -83,7 +91,7 @@ import onnxruntime
 (denoised,) = onnxruntime.InferenceSession("model.onnx").run(["denoised"], {{"noisy": noisy}})
 ```
 
-In TensorFlow Serving; any size; the signature `denoise_image` takes and gives PNG files as base64:
+With TensorFlow Serving, for any size. The signature `denoise_image` takes and returns PNG files in base64:
 
 ```bash
 docker run -p 127.0.0.1:8501:8501 -v "$PWD/saved_model:/models/denoiser" -e MODEL_NAME=denoiser tensorflow/serving
@@ -93,19 +101,23 @@ curl --data '{{"instances": [[[{example}, …], …], …]}}' http://127.0.0.1:8
 LIMITS = """
 ## Limits
 
-- It knows images of {dataset[name]} with {noise}. Others are likely to come out worse; measure it:
-  `python -m keras_dae.evaluate . --dataset FOLDER --noise NAME --noise-factor LEVELS`.
-- It was trained for the least mean squared error: where the noise hides what was there, it gives the mean of what could
-  have been, which is blurred, and may be wrong. It does not say where. Do not let it decide what a mark on a document,
-  a part or a body is.
-- A pixel depends on at most 22 pixels to each side; noise that varies over longer distances, such as bands, is left.
+- The model was trained on images of {dataset[name]} with {noise}. On other images or noise it is likely to do worse. To
+  measure it: `python -m keras_dae.evaluate . --dataset FOLDER --noise NAME --noise-factor LEVELS`.
+- The training minimizes the mean squared error. Where the noise hides the original, the output is the mean of what it
+  could have been. That is blurred, it may be wrong, and nothing in the output says where. Do not use it alone to decide
+  what a mark on a document, a part or a body is.
+- An output pixel depends on at most {geometry.receptive_radius} pixels to each side. Noise that varies over longer
+  distances, such as bands, is not removed.
 """
 
 
-def write_model_card(run):
-    """Write README.md into the folder `run` from its other files; raises `UserError`.
+def write_model_card(run: str | os.PathLike) -> None:
+    """Write README.md into a run folder from the other files of the run.
 
-    A folder without metrics.json, such as one of imported weights, gets none.
+    A folder without metrics.json, such as one of imported weights, gets no model card.
+
+    Raises:
+        UserError: see `card_text`, or README.md cannot be written.
     """
     run = Path(run)
     if not (run / "metrics.json").is_file():
@@ -115,64 +127,73 @@ def write_model_card(run):
         temporary.write_text(text, encoding="utf-8")
 
 
-def card_text(folder, used=USED):
-    """Return the model card of a folder with config.json and metrics.json, and evaluation and parity where known.
+def card_text(folder: str | os.PathLike, usage: str = USAGE) -> str:
+    """Return the model card of a folder with config.json and metrics.json.
+
+    The evaluation and the exports are described if there are evaluation/evaluation.json and parity.json.
 
     Args:
-        folder: path.
-        used: the section on how it is used, a template like USED.
+        folder: a run folder, or one for the Hugging Face hub.
+        usage: the section on how to use the model, a template like USAGE.
 
     Raises:
         UserError: a file is missing or is not as this package writes it.
     """
     with expecting(f"the JSON files in {folder}"):
-        return _text(Path(folder), used)
+        return _card_text(Path(folder), usage)
 
 
-def _text(run, used):
-    about, metrics = read_json(run / "config.json"), read_json(run / "metrics.json")
-    config, dataset = about["config"], about["dataset"] | {"name": printable(about["dataset"]["name"])}
+def _card_text(folder: Path, usage: str) -> str:
+    content, metrics = read_json(folder / "config.json"), read_metrics(folder / "metrics.json")
+    config, dataset = content["config"], content["dataset"] | {"name": printable(content["dataset"]["name"])}
     fell_back = config["dataset"] == "auto" and dataset["name"] == "digits" and config["noisy_dir"] is None
     values = {
         "title": f"Denoiser for {dataset['name']}",
+        "layers": AUTOENCODER.describe(config["channels"]),
+        "geometry": AUTOENCODER,
         "channels": config["channels"],
         "example": "[0.1]" if config["channels"] == 1 else "[0.1, 0.2, 0.3]",
         "fallback": FALLBACK if fell_back else "",
-        "noise": f"{noise_name(metrics)} {level_name(metrics['noise_factor'])}".strip(),
-        "versions": about["versions"],
+        "noise": metrics.noise.describe(),
+        "versions": content["versions"],
         "config": config,
         "dataset": dataset,
         "metrics": metrics,
-        "measured": images_name(metrics),
+        "images": describe_images(metrics.images, metrics.patches),
     }
-    text = WHAT.format(**values)
-    for name, key in (("noisy input", "noisy"), ("3×3 median", "median"), ("**denoised**", "test")):
-        if key in metrics:
-            text += "| {} | {mse:.5f} | {psnr:.2f} | {ssim:.3f} |\n".format(name, **metrics[key])
-    if (run / "evaluation" / "evaluation.json").is_file():
-        evaluation = read_json(run / "evaluation" / "evaluation.json")
-        text += EVALUATED.format(
-            measured=images_name(evaluation),
-            dataset=printable(evaluation["dataset"]),
-            noise=noise_name(evaluation),
-            table=_psnr_table(evaluation),
-            remarks="\n".join(f"- {sentence}." for sentence in remarks(evaluation)),
-        )
-    if (run / "parity.json").is_file():
-        text += EXPORTED + "".join(_parity_rows(read_json(run / "parity.json")))
-    return text + used.format(**values) + LIMITS.format(**values)
+    text = SUMMARY.format(**values)
+    for name, means in (
+        ("noisy input", metrics.noisy),
+        ("3×3 median", metrics.median),
+        ("**denoised**", metrics.test),
+    ):
+        text += f"| {name} | {means.mse:.5f} | {means.psnr:.2f} | {means.ssim:.3f} |\n"
+    if (folder / "evaluation" / "evaluation.json").is_file():
+        text += _evaluation_section(read_evaluation(folder / "evaluation" / "evaluation.json"))
+    if (folder / "parity.json").is_file():
+        text += EXPORTS + "".join(_export_rows(read_json(folder / "parity.json")))
+    return text + usage.format(**values) + LIMITS.format(**values)
 
 
-def _psnr_table(evaluation):
-    levels = evaluation["levels"]
-    lines = ["| noise | " + " | ".join(level_name(level["noise_factor"]) or "real" for level in levels) + " |"]
-    lines.append("|---" * (len(levels) + 1) + "|")
-    for row in zip(*(level["results"] for level in levels)):
-        lines.append(f"| {printable(row[0]['name'])} | " + " | ".join(f"{r['psnr']['mean']:.2f}" for r in row) + " |")
-    return "\n".join(lines)
+def _evaluation_section(evaluation: Evaluation) -> str:
+    """Return the section with mean PSNR by contender and noise level, and the remarks."""
+    head = ["noise", *(describe_level(level.noise_factor) or "real" for level in evaluation.levels)]
+    rows = [
+        [printable(results[0].name), *(f"{result.psnr.mean:.2f}" for result in results)]
+        for results in evaluation.contenders
+    ]
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|", *(f"| {' | '.join(row)} |" for row in rows)]
+    return EVALUATION.format(
+        images=describe_images(evaluation.images, evaluation.patches),
+        dataset=printable(evaluation.dataset),
+        noise=describe_noise(evaluation.noise),
+        table="\n".join(lines),
+        remarks="\n".join(f"- {sentence}." for sentence in remarks(evaluation)),
+    )
 
 
-def _parity_rows(parity):
+def _export_rows(parity: dict[str, Any]) -> Iterator[str]:
+    """Yield a row of the table of exports for each entry of parity.json."""
     for name, entry in parity.items():
         if "psnr_lost_db" in entry:
             yield f"| {name} | {entry['psnr_lost_db']:.3f} dB |\n"

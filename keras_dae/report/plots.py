@@ -1,23 +1,32 @@
-"""The pictures of a run and of its evaluation, all of one look."""
+"""The pictures of a run and of its evaluation, all in the same style."""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from keras_dae._util.atomic import atomic_file
+from keras_dae.runs.evaluation import Evaluation
+
+PathLike = str | os.PathLike
 
 INK, MUTED, FAINT = "#1f2933", "#7b8794", "#e4e7eb"
 COLOURS = ("#2563eb", "#ea580c", "#059669", "#9333ea", "#db2777", "#0891b2")
 DASHES = ("-", "--", ":", "-.")
-STYLE = {"facecolor": "white", "layout": "constrained"}
+STYLE: dict[str, Any] = {"facecolor": "white", "layout": "constrained"}
 
 
-def plot_samples(path, clean, noisy, denoised, title):
-    """Write a picture of three rows: original, noisy, denoised, with each image's PSNR in dB.
+def plot_samples(path: PathLike, clean: np.ndarray, noisy: np.ndarray, denoised: np.ndarray, title: str) -> None:
+    """Plot images in three rows, original, noisy and denoised, with the PSNR of each image in dB.
 
     Args:
         path: the PNG file.
-        clean, noisy, denoised: float32 `(n, height, width, channels)` in [0, 1], 1 to about 12 images.
+        clean, noisy, denoised: float32 `(n, height, width, channels)`, 1 to about 12 images. Values outside [0, 1] are
+            shown as 0 or 1.
         title: one line.
     """
     columns = len(clean)
@@ -27,11 +36,11 @@ def plot_samples(path, clean, noisy, denoised, title):
     _save(figure, path)
 
 
-def plot_ranked(path, clean, noisy, denoised, title):
-    """Write a picture like `plot_samples` of the worst, the median and the best images, in that order, as many of each.
+def plot_ranked(path: PathLike, clean: np.ndarray, noisy: np.ndarray, denoised: np.ndarray, title: str) -> None:
+    """Plot the worst, the median and the best images, in that order, in the rows of `plot_samples`.
 
     Args:
-        path, clean, noisy, denoised, title: as for `plot_samples`; the number of images is a multiple of 3.
+        path, clean, noisy, denoised, title: see `plot_samples`; the number of images is a multiple of 3.
     """
     each, gap = len(clean) // 3, 0.2
     widths = [*[1] * each, gap] * 3
@@ -47,8 +56,8 @@ def plot_ranked(path, clean, noisy, denoised, title):
     _save(figure, path)
 
 
-def _image_rows(axes, clean, noisy, denoised):
-    """Draw originals, noisy and denoised images into three rows of axes, with the PSNR of the latter two."""
+def _image_rows(axes: np.ndarray, clean: np.ndarray, noisy: np.ndarray, denoised: np.ndarray) -> None:
+    """Draw original, noisy and denoised images into three rows of axes, with PSNR below the latter two."""
     for row, (label, images) in enumerate((("original", clean), ("noisy", noisy), ("denoised", denoised))):
         for axis, image, original in zip(axes[row], images, clean):
             axis.imshow(np.clip(image, 0, 1).squeeze(), cmap="gray", vmin=0, vmax=1)
@@ -60,10 +69,13 @@ def _image_rows(axes, clean, noisy, denoised):
         axes[row, 0].set_ylabel(label, fontsize=11, color=INK)
 
 
-def plot_loss(path, history, title):
-    """Write the curves of training and validation loss (MSE, logarithmic) over the epochs.
+def plot_loss(path: PathLike, history: Sequence[Mapping[str, float]], title: str) -> None:
+    """Plot training and validation loss (mean squared error, on a logarithmic axis) against the epoch.
 
-    `history` is a list of rows `{"epoch", "loss", "val_loss", …}`.
+    Args:
+        path: the PNG file.
+        history: one row per epoch, with the columns of history.csv.
+        title: one line.
     """
     figure = Figure(figsize=(6.4, 4), dpi=110, **STYLE)
     axis = figure.subplots()
@@ -80,20 +92,24 @@ def plot_loss(path, history, title):
     _save(figure, path)
 
 
-def plot_psnr(path, evaluation, title):
-    """Write mean PSNR against the noise level, a line a contender; as bars where there is one level.
+def plot_psnr(path: PathLike, evaluation: Evaluation, title: str) -> None:
+    """Plot mean PSNR against the noise level, with one line for each contender; with one level, plot bars instead.
 
-    `evaluation` is what `keras_dae.evaluate.measure.evaluate` returns. Models are drawn in colour, with rings where
-    they were trained for the level; classical methods and the noisy images in grey.
+    Models are coloured, and circles mark the levels that they were trained for. Classical methods and the noisy images
+    are grey.
+
+    Args:
+        path: the PNG file.
+        evaluation: what to plot.
+        title: one line.
     """
-    levels = evaluation["levels"]
-    rows = list(zip(*(level["results"] for level in levels)))  # one contender each
-    styles = _contender_styles([row[0]["kind"] for row in rows])
-    if len(levels) == 1:
-        figure = Figure(figsize=(6.8, 1.3 + 0.36 * len(rows)), dpi=110, **STYLE)
+    contenders = evaluation.contenders
+    styles = _contender_styles([results[0].kind for results in contenders])
+    if len(evaluation.levels) == 1:
+        figure = Figure(figsize=(6.8, 1.3 + 0.36 * len(contenders)), dpi=110, **STYLE)
         axis = figure.subplots()
-        values = [row[0]["psnr"]["mean"] for row in rows]
-        bars = axis.barh([row[0]["name"] for row in rows], values, color=[color for color, _ in styles], height=0.62)
+        names, values = zip(*((result.name, result.psnr.mean) for (result,) in contenders))
+        bars = axis.barh(names, values, color=[color for color, _ in styles], height=0.62)
         axis.bar_label(bars, fmt="%.2f", padding=4, fontsize=9, color=INK)
         axis.invert_yaxis()
         axis.set_xlim(0, 1.1 * max(values))
@@ -101,11 +117,12 @@ def plot_psnr(path, evaluation, title):
     else:
         figure = Figure(figsize=(7.6, 4.6), dpi=110, **STYLE)
         axis = figure.subplots()
-        factors = [level["noise_factor"][0] for level in levels]
-        for row, (color, dashes) in zip(rows, styles):
-            values = [result["psnr"]["mean"] for result in row]
-            axis.plot(factors, values, dashes, color=color, label=row[0]["name"], marker="o", markersize=3)
-            trained = [(f, v) for f, v, result in zip(factors, values, row) if result.get("trained_for_this")]
+        # Several levels are always given as one factor each.
+        factors = [level.noise_factor[0] for level in evaluation.levels if level.noise_factor]
+        for results, (color, dashes) in zip(contenders, styles):
+            values = [result.psnr.mean for result in results]
+            axis.plot(factors, values, dashes, color=color, label=results[0].name, marker="o", markersize=3)
+            trained = [(f, v) for f, v, result in zip(factors, values, results) if result.trained_for_this]
             if trained:
                 axis.plot(*zip(*trained), "o", color=color, markersize=9, fillstyle="none")
         _finish(axis, "noise factor", "mean PSNR (dB)", title)
@@ -113,13 +130,14 @@ def plot_psnr(path, evaluation, title):
     _save(figure, path)
 
 
-def _contender_styles(kinds):
-    """Return `(colour, dashes)` for each contender: models in colours, the rest in grey with dashes of their own."""
+def _contender_styles(kinds: Sequence[str]) -> list[tuple[str, str]]:
+    """Return each contender's `(colour, dashes)`. Models differ in colour; the others are grey and differ in dashes."""
     models, others = iter(COLOURS * len(kinds)), iter(DASHES * len(kinds))
     return [(next(models), "-") if kind == "model" else (MUTED, next(others)) for kind in kinds]
 
 
-def _finish(axis, xlabel, ylabel, title, grid="both"):
+def _finish(axis: Axes, xlabel: str, ylabel: str, title: str, grid: Literal["both", "x"] = "both") -> None:
+    """Set the labels and the style that all plots have."""
     axis.set_xlabel(xlabel, color=INK)
     axis.set_ylabel(ylabel, color=INK)
     axis.set_title(title, fontsize=11, color=INK)
@@ -129,6 +147,7 @@ def _finish(axis, xlabel, ylabel, title, grid="both"):
     axis.tick_params(colors=MUTED, which="both")
 
 
-def _save(figure, path):
+def _save(figure: Figure, path: PathLike) -> None:
+    """Write the picture atomically."""
     with atomic_file(path) as temporary:
         figure.savefig(temporary)

@@ -3,14 +3,15 @@
 import numpy as np
 
 from keras_dae._util.batches import run_in_batches
-from keras_dae._util.json_files import write_json
 from keras_dae.data.batches import evaluation_images
 from keras_dae.evaluate.baselines import median
 from keras_dae.metrics import mean_metrics
 from keras_dae.networks.keras_file import save_model
 from keras_dae.report.model_card import write_model_card
 from keras_dae.report.plots import plot_loss, plot_samples
-from keras_dae.report.text import images_name, level_name, noise_name
+from keras_dae.report.text import describe_images
+from keras_dae.runs.metrics_file import ImageMetrics, RunMetrics, write_metrics
+from keras_dae.runs.noise_setting import NoiseSetting
 from keras_dae.train.checkpoint import write_history
 
 PICTURED = 10  # test images in samples.png
@@ -34,36 +35,36 @@ def report(run, config, dataset, model, history):
 
     noisy, clean = evaluation_images(dataset.test, config)
     denoised = run_in_batches(model.predict_on_batch, noisy)
-    metrics = {
-        "dataset": dataset.name,
-        "dataset_sha256": dataset.sha256,
-        "images": dataset.test.image_count,
-        **({} if dataset.test.patch_count is None else {"patches": dataset.test.patch_count}),
-        "noise": ["real pairs"] if config.has_pairs else list(config.noise),
-        "noise_factor": None if config.has_pairs else list(config.noise_factor),
-        "clip": config.clip,
-        "test": mean_metrics(clean, denoised, dataset.test.image_index),
-        "noisy": mean_metrics(clean, noisy, dataset.test.image_index),
-        "median": mean_metrics(clean, median(noisy), dataset.test.image_index),
-        "parameters": model.count_params(),
-        "epochs": len(history),
-        "training_seconds": round(sum(row["seconds"] for row in history), 1),
-    }
-    write_json(run / "metrics.json", metrics)
+    image_index = dataset.test.image_index
+    metrics = RunMetrics(
+        dataset=dataset.name,
+        dataset_sha256=dataset.sha256,
+        images=dataset.test.image_count,
+        patches=dataset.test.patch_count,
+        noise=NoiseSetting.of(config),
+        clip=config.clip,
+        test=ImageMetrics(**mean_metrics(clean, denoised, image_index)),
+        noisy=ImageMetrics(**mean_metrics(clean, noisy, image_index)),
+        median=ImageMetrics(**mean_metrics(clean, median(noisy), image_index)),
+        parameters=model.count_params(),
+        epochs=len(history),
+        training_seconds=round(sum(row["seconds"] for row in history), 1),
+    )
+    write_metrics(run / "metrics.json", metrics)
 
-    noise = f"{noise_name(metrics)} {level_name(metrics['noise_factor'])}".strip()
+    images, noise = describe_images(metrics.images, metrics.patches), metrics.noise.describe()
     shown = np.linspace(0, len(clean) - 1, min(PICTURED, len(clean))).astype(int)
     plot_samples(
         run / "samples.png",
         clean[shown],
         noisy[shown],
         denoised[shown],
-        f"{dataset.name}, {noise}: {metrics['noisy']['psnr']:.1f} dB noisy, "
-        f"{metrics['test']['psnr']:.1f} dB denoised (mean of {images_name(metrics)})",
+        f"{dataset.name}, {noise}: {metrics.noisy.psnr:.1f} dB noisy, "
+        f"{metrics.test.psnr:.1f} dB denoised (mean of {images})",
     )
     plot_loss(run / "loss.png", history, f"{dataset.name}, {noise}")
     write_model_card(run)
     print(
-        f"{images_name(metrics)}: MSE {metrics['noisy']['mse']:.4f} noisy, {metrics['test']['mse']:.4f} denoised; "
-        f"PSNR {metrics['noisy']['psnr']:.2f} dB noisy, {metrics['test']['psnr']:.2f} dB denoised"
+        f"{images}: MSE {metrics.noisy.mse:.4f} noisy, {metrics.test.mse:.4f} denoised; "
+        f"PSNR {metrics.noisy.psnr:.2f} dB noisy, {metrics.test.psnr:.2f} dB denoised"
     )
