@@ -1,4 +1,4 @@
-"""Contenders in training: images a second of whole epochs, noise included.
+"""Contenders in training: images/s over whole epochs, including the noise.
 
 python -m benchmarks.training CONTENDER BATCH_SIZE    (started by `python -m benchmarks`)
 """
@@ -10,7 +10,7 @@ from benchmarks.contender import serve
 from keras_dae.config import TrainConfig
 from keras_dae.data.load import load_dataset
 
-IMAGES = 10_000  # an epoch
+IMAGES = 10_000  # in an epoch
 
 
 def images():
@@ -19,15 +19,15 @@ def images():
 
 
 def ours(batch_size):
-    """Return the measurement of `model.fit` on the package's own pipeline: of its second epoch."""
+    """Return a function that measures the second epoch of `model.fit` on the package's own pipeline."""
     import keras
 
     from keras_dae.data.batches import epoch_plan, training_batches
     from keras_dae.train.callbacks import Throughput
     from keras_dae.train.fit import compiled_model
-    from keras_dae.train.split_batch import use_cores_apart
+    from keras_dae.train.split_batch import use_one_core_per_operation
 
-    use_cores_apart()
+    use_one_core_per_operation()
     config = TrainConfig(batch_size=batch_size, epochs=2)
     train = images()
     batch_size, steps, steps_per_execution = epoch_plan(train, config)
@@ -49,7 +49,7 @@ def ours(batch_size):
 
 
 def torch_loop(batch_size, **options):
-    """Return the measurement of the original's loop, see `benchmarks.torch_original.Training`."""
+    """Return a function that measures an epoch of the original's loop, see `benchmarks.torch_original.Training`."""
     import torch
 
     from benchmarks.torch_original import Training, to_tensor

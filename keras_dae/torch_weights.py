@@ -21,7 +21,7 @@ from keras_dae._util.atomic import atomic_file, folder_to_replace, locked, stage
 from keras_dae._util.json_files import write_json
 from keras_dae.errors import UserError, first_line, printable, run_command
 from keras_dae.networks.geometry import AUTOENCODER
-from keras_dae.runs.folder import FORMAT
+from keras_dae.runs.folder import RUN_FORMAT
 
 MODULES = tuple(layer.torch_name for layer in AUTOENCODER.layers)
 SUFFIXES = (".safetensors", ".pt", ".pth")
@@ -179,7 +179,7 @@ def import_weights(path, output_dir):
     }
     with locked(run), staged_folder(run) as folder:
         save_model(from_state_dict(state), folder / "model.keras")
-        write_json(folder / "config.json", {"format": FORMAT, "imported": imported})
+        write_json(folder / "config.json", {"format": RUN_FORMAT, "imported": imported})
 
 
 def export_weights(run, path, overwrite=False):

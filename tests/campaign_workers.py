@@ -23,7 +23,7 @@ LIMIT = 60  # seconds within which the other worker must end
 def _says_why(output):
     """Return whether a worker said what ended it: another was lost, or never came."""
     last = output.rstrip().splitlines()[-1]
-    return "error: another worker has ended" in output or "ends here unless all others start" in last
+    return "error: another worker has ended" in output or "exits with status 1 unless all start" in last
 
 
 def campaign(network, folder, kills, seed=0):

@@ -15,7 +15,7 @@ from keras_dae.config import TrainConfig
 from keras_dae.data.load import load_dataset
 from keras_dae.train import fit as fit_module
 from keras_dae.train import workers
-from keras_dae.train.checkpoint import EarlyStopping
+from keras_dae.train.callbacks import EarlyStopping
 
 
 def config(npz):
@@ -48,7 +48,7 @@ def main():
             processor, [tf.config.LogicalDeviceConfiguration()] * options.devices
         )
         workers.gpus = lambda: [f"CPU:{number}" for number in range(options.devices)]
-    worker, _ = workers.place()
+    worker, _ = workers.rank_and_count()
     fit_module.keras.optimizers.Adam, fit_module.EarlyStopping = sgd, Weights
     Weights.file = options.folder / f"worker{worker}.npz"
     checkpoint = None if worker else options.folder / "checkpoint"

@@ -18,7 +18,7 @@ from zygote import Zygote
 
 from keras_dae._util.atomic import locked, remove_old, replace_folder
 from keras_dae._util.json_files import write_json
-from keras_dae.train.checkpoint import SUMS, checksums, is_sound
+from keras_dae.train.checkpoint import CHECKSUM_FILE, checksums, is_undamaged
 
 ROOT = Path(__file__).parent.parent
 KILLS = 18
@@ -56,17 +56,17 @@ def test_what_is_damaged_is_seen(tmp_path):
     """A checkpoint in which any file is cut, missing or added is not sound."""
     (tmp_path / "state").write_bytes(b"12345678")
     (tmp_path / "history").write_bytes(b"1")
-    write_json(tmp_path / SUMS, checksums(tmp_path))
-    assert is_sound(tmp_path)
+    write_json(tmp_path / CHECKSUM_FILE, checksums(tmp_path))
+    assert is_undamaged(tmp_path)
     for content in (b"1234", b"12345678 ", b"12345679", b"", None):
         (tmp_path / "state").unlink()
         if content is not None:
             (tmp_path / "state").write_bytes(content)
-        assert not is_sound(tmp_path)
+        assert not is_undamaged(tmp_path)
     (tmp_path / "state").write_bytes(b"12345678")
-    assert is_sound(tmp_path)
+    assert is_undamaged(tmp_path)
     (tmp_path / "other").write_bytes(b"")
-    assert not is_sound(tmp_path)
+    assert not is_undamaged(tmp_path)
 
 
 class TestKilled:
@@ -105,7 +105,7 @@ class TestKilled:
         status, output = zygote.run("keras_dae.train", *command, "--output-dir", interrupted)
         assert status == 0, output
         assert f"{newest.name} is damaged" in output
-        assert "going on after epoch" in output
+        assert "continuing after epoch" in output
         assert_same_run(undisturbed, interrupted)
 
     @pytest.mark.slow
@@ -116,7 +116,7 @@ class TestKilled:
         status, output = zygote.run("keras_dae.train", *command, "--output-dir", interrupted)
         assert status == 0, output
         assert output.count("is damaged") >= len(states) >= 2  # one more may have been killed while it was removed
-        assert "going on after" not in output
+        assert "continuing after" not in output
         assert_same_run(undisturbed, interrupted)
 
     def test_in_the_last_step(self, zygote, command, undisturbed, tmp_path):

@@ -1,4 +1,5 @@
 import csv
+import importlib.util
 import json
 import os
 import signal
@@ -19,6 +20,7 @@ from keras_dae.data.load import load_dataset
 from keras_dae.errors import UserError
 from keras_dae.networks.autoencoder import build_autoencoder
 from keras_dae.runs.folder import default_name, load_config
+from keras_dae.train import callbacks
 from keras_dae.train import fit as fit_module
 from keras_dae.train.__main__ import main
 from keras_dae.train.fit import learning_rate
@@ -134,8 +136,8 @@ def test_interrupted_run_goes_on_to_the_same_bits(tiny, tmp_path, options, reque
         assert not (tmp_path / "resumed").exists()
     train_and_evaluate(config, tmp_path / "resumed")
     printed = capsys.readouterr().out
-    assert "going on after epoch 1 of" in printed
-    assert "going on after epoch 2 of" in printed
+    assert "continuing after epoch 1 of" in printed
+    assert "continuing after epoch 2 of" in printed
     assert_same_run(whole, tmp_path / "resumed")
 
 
@@ -230,7 +232,7 @@ def test_diverging_training_stops(tiny, tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_collapsed_training_stops(tiny, tmp_path, monkeypatch):
     """A learning rate far too high makes every image black; that is noticed in the epoch it is judged first."""
-    monkeypatch.setattr("keras_dae.train.callbacks.STEPS_BEFORE_JUDGING", 8)
+    monkeypatch.setattr(callbacks, "MIN_STEPS_TO_JUDGE", 8)
     config = TrainConfig(**{**tiny.to_dict(), "epochs": 50, "learning_rate": 1.0})
     with pytest.raises(UserError, match=r"collapsed.*--learning-rate"):
         train_and_evaluate(config, tmp_path / "run")
@@ -284,7 +286,7 @@ def test_tensorboard(tiny, tmp_path):
 
 
 def test_tensorboard_is_missing(tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"keras_dae\[tensorboard\]"):
         train_and_evaluate(tiny, tmp_path / "run", tensorboard=str(tmp_path / "events"))
 

@@ -26,9 +26,9 @@ def run(request, tmp_path):
 
 
 def test_there_is_one_of_every_format():
-    from keras_dae.runs.folder import FORMAT
+    from keras_dae.runs.folder import RUN_FORMAT
 
-    assert [run.name for run in RUNS] == [f"run-format-{number + 1}" for number in range(FORMAT)]
+    assert [run.name for run in RUNS] == [f"run-format-{number + 1}" for number in range(RUN_FORMAT)]
 
 
 def test_denoises_as_it_did(run):

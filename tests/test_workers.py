@@ -42,9 +42,9 @@ def network():
         ('{"cluster": {"chief": ["a:1"], "worker": ["b:1", "c:1"]}, "task": {"type": "worker", "index": 0}}', (1, 3)),
     ],
 )
-def test_place(config, expected, monkeypatch):
+def test_rank_and_count(config, expected, monkeypatch):
     monkeypatch.setenv("TF_CONFIG", config)
-    assert workers.place() == expected
+    assert workers.rank_and_count() == expected
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_place(config, expected, monkeypatch):
 def test_malformed_tf_config(config, monkeypatch):
     monkeypatch.setenv("TF_CONFIG", config)
     with pytest.raises(UserError, match="expected TF_CONFIG to be like"):
-        workers.place()
+        workers.rank_and_count()
 
 
 def contexts(count):
@@ -119,9 +119,9 @@ def test_a_batch_that_cannot_be_shared_evenly(batch):
     class Two:
         num_replicas_in_sync = 2
 
-    with pytest.raises(UserError, match="2 devices can share evenly"):
-        workers.check_batch(Two, batch)
-    workers.check_batch(Two, 6)
+    with pytest.raises(UserError, match="multiple of the 2 devices"):
+        workers.check_batch_size(Two, batch)
+    workers.check_batch_size(Two, 6)
 
 
 def trained_alone(config, batches, monkeypatch):
@@ -222,7 +222,7 @@ def test_one_killed_ends_all_and_all_go_on(network, digits, tmp_path):
     with training(network, *commands["killed"]) as processes:
         (chief, output), (other, _) = ends(processes, 200)
     assert (chief, other) == (0, 0), output
-    assert "going on after epoch" in output
+    assert "continuing after epoch" in output
     assert_same_run(tmp_path / "whole", tmp_path / "killed")
 
 
@@ -245,9 +245,9 @@ def test_workers_with_other_options(network, digits_npz, tmp_path):
 
 @pytest.mark.slow
 def test_a_worker_that_does_not_come(network, digits_npz, tmp_path):
-    program = "from keras_dae.train import __main__, workers; workers.PATIENCE = 3; raise SystemExit(__main__.main())"
+    program = "from keras_dae.train import __main__ as train, workers; workers.JOIN_TIMEOUT = 3; exit(train.main())"
     with training(network, ["-c", program]) as processes:
         ((status, output),) = ends(processes, 60)
     assert status == 1
-    assert "worker 0 of 2: ends here unless all others start within 3 seconds" in output
+    assert "worker 0 of 2: exits with status 1 unless all start within 3 seconds" in output
     assert "Traceback" not in output

@@ -1,37 +1,44 @@
-"""The run folder's beginning: its name, its config.json, and whether it may be written at all."""
+"""The run folder: its name, its config.json, the interrupted run beside it, and whether it may be replaced."""
 
 import os
 import shutil
 import sys
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from keras_dae import __version__
 from keras_dae._util.json_files import expecting, read_json, write_json
 from keras_dae.config import TrainConfig
 from keras_dae.errors import UserError, printable
 
-CONFIG = "config.json"
-FORMAT = 1  # of config.json and the run folder
+if TYPE_CHECKING:
+    from keras_dae.data.splits import DatasetSplits
+
+CONFIG_FILE = "config.json"
+CHECKPOINTS = "checkpoint"  # folder of the checkpoints of an interrupted run
+RUN_FORMAT = 1  # version of config.json and of the run folder
 
 
-def default_name(config, dataset):
-    """Return the run folder's name: `<dataset>-<noise>-<factor>`, or the pairs' name where the noise is real."""
+def default_name(config: TrainConfig, dataset: "DatasetSplits") -> str:
+    """Return the name of the run folder: `<dataset>-<noise>-<factor>`, or only `<dataset>` for real noise."""
     if config.has_pairs:
         return dataset.name
     return f"{dataset.name}-{'+'.join(config.noise)}-{'-'.join(f'{factor:g}' for factor in config.noise_factor)}"
 
 
-def check_replaceable(folder, kind, is_kind, overwrite):
-    """Raise `UserError` unless `folder` may be made, or replaced if it is there.
+def check_replaceable(folder: Path, kind: str, is_kind: Callable[[Path], bool], overwrite: bool) -> None:
+    """Raise `UserError` unless `folder` may be created or replaced.
 
-    A folder may be made where nothing is there, or an empty folder. It may be replaced if it is of the same kind and
-    `overwrite` is set.
+    It may be created if it does not exist or is empty. It may be replaced if it is of the same kind and `overwrite` is
+    set.
 
     Args:
-        folder: Path of the folder that is to be written as a whole.
+        folder: the folder that is to be written as a whole.
         kind: what it will hold, in words, such as "a finished run".
-        is_kind: function from the path of a folder to whether it holds that already.
-        overwrite: whether the user allowed to replace it.
+        is_kind: takes the path of a folder, and returns whether the folder holds that already.
+        overwrite: whether the user allows to replace it.
 
     Raises:
         UserError: the folder holds something else, or it holds this and `overwrite` is not set, or it cannot be read.
@@ -49,79 +56,91 @@ def check_replaceable(folder, kind, is_kind, overwrite):
         raise UserError(f"{folder} holds {kind}; give --overwrite to replace it, or another --output-dir")
 
 
-def check_run_replaceable(run, overwrite):
-    """Raise `UserError` when `run` is there and may not be replaced by another run."""
-    check_replaceable(run, "a finished run", lambda folder: (folder / CONFIG).is_file(), overwrite)
+def check_run_replaceable(run: Path, overwrite: bool) -> None:
+    """Raise `UserError` if `run` exists and must not be replaced by another run; see `check_replaceable`."""
+    check_replaceable(run, "a finished run", lambda folder: (folder / CONFIG_FILE).is_file(), overwrite)
 
 
-def lacks_last_step(run, config):
-    """Return whether `run` is this training, killed when all but `remove_checkpoints` was done."""
-    return os.path.isdir(run / "checkpoint") and not load_config(run / "config.json").differences(config)
+def needs_only_cleanup(run: Path, config: TrainConfig) -> bool:
+    """Return whether `run` is this training, finished except for `remove_checkpoints`."""
+    return os.path.isdir(run / CHECKPOINTS) and not load_config(run / CONFIG_FILE).differences(config)
 
 
-def remove_checkpoints(run):
-    """Remove what only going on with a training needs. Raises `UserError` when it cannot be removed.
+def remove_checkpoints(run: Path) -> None:
+    """Remove the checkpoints of a finished run.
 
-    The last step of all: until the run stands, everything could still be asked for again.
+    This is the last step of a training: until the run has its final name, they may still be needed to continue it.
+
+    Raises:
+        UserError: they cannot be removed.
     """
     try:
-        shutil.rmtree(run / "checkpoint")
+        shutil.rmtree(run / CHECKPOINTS)
     except OSError as error:
         raise UserError(f"{run} is finished, but its checkpoint could not be removed: {error.strerror}") from None
 
 
-def begin(partial, config, dataset, overwrite):
-    """Make the working folder with its config.json, or check that the interrupted run in it is the same one.
+def prepare_partial_run(partial: Path, config: TrainConfig, dataset: "DatasetSplits", overwrite: bool) -> None:
+    """Create the folder of an unfinished run with its config.json, or keep it if it holds the same run, interrupted.
 
-    Raises `UserError` when it is another one and `overwrite` is not set, or the folder cannot be made.
+    Raises:
+        UserError: the folder holds another interrupted run and `overwrite` is not set, or it holds something else, or
+            it cannot be created.
     """
-    description = describe(config, dataset)
+    description = run_description(config, dataset)
+    config_file = partial / CONFIG_FILE
     try:
-        if (partial / "config.json").exists():
-            before = read_json(partial / "config.json")
-            with expecting(partial / "config.json"):
+        if config_file.exists():
+            before = read_json(config_file)
+            with expecting(config_file):
                 changed = TrainConfig.from_dict(before["config"]).differences(config)
                 changed += ["the images"] * (before["dataset"]["sha256"] != dataset.sha256)
             if not changed:
-                _keep_only(partial, ("config.json", "checkpoint"))
+                _keep_only(partial, (CONFIG_FILE, CHECKPOINTS))
                 return
             if not overwrite:
                 raise UserError(
                     f"{partial} is an interrupted run that differs in {', '.join(changed)}; give the same options to "
-                    "go on with it, --overwrite to drop it, or another --output-dir"
+                    "continue it, --overwrite to drop it, or another --output-dir"
                 )
         if partial.exists():
-            _check_it_is_ours(partial)
+            _check_partial_run(partial)
             shutil.rmtree(partial)
         partial.mkdir(parents=True)
     except OSError as error:
         raise UserError(f"cannot make the folder {partial}: {error.strerror}") from None
-    write_json(partial / "config.json", description)
+    write_json(config_file, description)
 
 
-def _keep_only(partial, names):
-    """Remove what a killed attempt wrote after the training; it is written anew."""
+def _keep_only(partial: Path, names: tuple[str, ...]) -> None:
+    """Remove all other files and folders: a killed process wrote them after the training, and they are written anew."""
     for path in partial.iterdir():
         if path.name not in names:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def _check_it_is_ours(partial):
-    """Raise `UserError` when a folder without config.json holds more than what a killed beginning leaves."""
-    if not (partial / "config.json").exists() and any(not path.name.startswith(".") for path in partial.iterdir()):
+def _check_partial_run(partial: Path) -> None:
+    """Raise `UserError` unless a folder is an interrupted run, or was just created by a process that was killed.
+
+    In the second case there is no config.json yet, and only hidden files.
+    """
+    if not (partial / CONFIG_FILE).exists() and any(not path.name.startswith(".") for path in partial.iterdir()):
         raise UserError(f"expected {partial} to be free, or an interrupted run; it is something else, move it away")
 
 
-def describe(config, dataset):
-    """Return what config.json holds: all that is needed to train the same again."""
-    versions = {"keras_dae": __version__, "python": ".".join(map(str, sys.version_info[:3]))}
+def run_description(config: TrainConfig, dataset: "DatasetSplits") -> dict[str, Any]:
+    """Return the content of config.json: everything that is needed to repeat the training."""
+    versions: dict[str, str | None] = {
+        "keras_dae": __version__,
+        "python": ".".join(map(str, sys.version_info[:3])),
+    }
     for package in ("tensorflow", "keras", "numpy", "matplotlib", "pillow"):
         try:
             versions[package] = version(package)
         except PackageNotFoundError:  # a build under another name, such as tensorflow-cpu
             versions[package] = None
     return {
-        "format": FORMAT,
+        "format": RUN_FORMAT,
         "config": config.to_dict(),
         "dataset": {
             "name": dataset.name,
@@ -136,19 +155,26 @@ def describe(config, dataset):
     }
 
 
-def load_config(path, **overrides):
-    """Return the `TrainConfig` in a run's config.json, some fields replaced. Raises `UserError` if it holds none.
+def load_config(path: str | os.PathLike, **overrides: Any) -> TrainConfig:
+    """Return the `TrainConfig` in the config.json of a run.
 
-    Another `dataset` takes the place of real pairs, too.
+    Args:
+        path: the file.
+        overrides: fields to replace. If `dataset` is among them, it also replaces real pairs.
+
+    Raises:
+        UserError: the file is missing, is not a config.json, or was written by a newer version; or a value is out of
+            range.
     """
     if "dataset" in overrides:
         overrides = {"noisy_dir": None, "clean_dir": None, **overrides}
-    about = read_json(path)
-    if isinstance(about.get("format"), int) and about["format"] > FORMAT:
+    description = read_json(path)
+    run_format, values = description.get("format"), description.get("config")
+    if isinstance(run_format, int) and run_format > RUN_FORMAT:
         raise UserError(
-            f"{path} has format {about['format']}, of a newer keras_dae; this one knows formats up to {FORMAT}: "
+            f"{path} has format {run_format}, of a newer keras_dae; this one knows formats up to {RUN_FORMAT}: "
             "pip install --upgrade keras_dae"
         )
-    if about.get("format") != FORMAT or not isinstance(about.get("config"), dict):
-        raise UserError(f"expected {path} to hold a training's config in format {FORMAT}, got {about.get('format')}")
-    return TrainConfig.from_dict({**about["config"], **overrides})
+    if run_format != RUN_FORMAT or not isinstance(values, dict):
+        raise UserError(f"expected {path} to hold a training's config in format {RUN_FORMAT}, got {run_format}")
+    return TrainConfig.from_dict({**values, **overrides})

@@ -1,1 +1,1 @@
-"""Training: `python -m keras_dae.train`."""
+"""Training: the command `python -m keras_dae.train` and what it consists of."""

@@ -1,45 +1,51 @@
-"""Train, evaluate and picture a denoiser: `python -m keras_dae.train`."""
+"""Train a denoiser, measure it and export it: `python -m keras_dae.train`."""
 
 import argparse
 import os
 import signal
 import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 from keras_dae.config import DATASETS, INITIALIZATIONS, RECIPES, SCHEDULES, TrainConfig
+from keras_dae.data.splits import MAX_PATCH_SIZE, DatasetSplits
 from keras_dae.errors import UserError, run_command
+from keras_dae.networks.geometry import AUTOENCODER
 from keras_dae.noise_names import NOISES
 from keras_dae.runs.folder import load_config
 from keras_dae.train.run import train_and_evaluate
 
 
-def main(argv=None, prog="python -m keras_dae.train"):
+def main(argv: Sequence[str] | None = None, prog: str = "python -m keras_dae.train") -> int:
     """Command line of `train_and_evaluate`; returns the exit status."""
     options = vars(parser(prog).parse_args(argv))
     settings = {name: options.pop(name) for name in ("output_dir", "overwrite", "tensorboard")}
     finish = _export if options.pop("export") else None
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's notes on this machine's processor
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's remarks on this machine's processor
 
     def command():
-        signal.signal(signal.SIGTERM, _terminate)
+        signal.signal(signal.SIGTERM, _interrupt)
         config = _config(**options)
         try:
             run = train_and_evaluate(config, **settings, finish=finish)
         except KeyboardInterrupt:
-            raise KeyboardInterrupt("finished epochs are kept; run the same command again to go on") from None
-        print(f"{run}: finished" if run else "finished; worker 0 has the run")
+            message = "finished epochs are kept; run the same command again to go on"
+            raise KeyboardInterrupt(message) from None
+        print(f"{run}: finished" if run else "finished; worker 0 has written the run")
 
     return run_command(command)
 
 
-def _export(run, dataset):
+def _export(run: Path, dataset: DatasetSplits) -> None:
     """Export a run and print what the parity check found."""
     from export.run import export_run, print_parity
 
     print_parity(run, export_run(run, dataset=dataset))
 
 
-def _config(config=None, **options):
-    """Return the config of a config.json, or of a recipe, with the options given on top."""
+def _config(config: str | None = None, **options: Any) -> TrainConfig:
+    """Return the config of a config.json, or of a recipe, with the given options replaced."""
     if config is None:
         return TrainConfig.from_recipe(**options)
     if "recipe" in options:
@@ -47,61 +53,100 @@ def _config(config=None, **options):
     return load_config(config, **options)
 
 
-def _terminate(signal_number, frame):
+def _interrupt(signal_number, frame):
     raise KeyboardInterrupt
 
 
-def parser(prog="python -m keras_dae.train"):
-    """Return the argument parser; an option that is not given is absent, so that the recipe's value holds."""
+def parser(prog: str = "python -m keras_dae.train") -> argparse.ArgumentParser:
+    """Return the argument parser. Options that are not given are absent, so that the recipe's values hold."""
     parser = argparse.ArgumentParser(
         prog=prog,
         description="Train a denoising autoencoder; write model, history, metrics and pictures into a run folder.",
         argument_default=argparse.SUPPRESS,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="Defaults are the recipe's: `seed` is the PyTorch original's training, `quick` reaches its quality in\n"
-        "one epoch, `best` trains longer and better.",
+        epilog="Defaults are those of the recipe `seed`, which is the training of the PyTorch original.\n"
+        "`quick` reaches its quality in one epoch. `best` trains longer and better.",
     )
-    add = parser.add_argument
-    add("--recipe", choices=RECIPES, help="set of defaults (seed)")
-    add("--config", metavar="FILE", help="take the values of a run's config.json instead of a recipe's")
-    data = parser.add_argument_group("images")
-    add = data.add_argument
+    parser.add_argument("--recipe", choices=RECIPES, help=_with_default("set of defaults", "recipe"))
+    parser.add_argument("--config", metavar="FILE", help="config.json of a run, whose values replace the recipe's")
+    _add_image_options(parser.add_argument_group("images"))
+    _add_noise_options(parser.add_argument_group("noise"))
+    _add_training_options(parser.add_argument_group("training"))
+    _add_output_options(parser.add_argument_group("output"))
+    return parser
+
+
+def _with_default(text: str, field: str) -> str:
+    """Return a help text that ends in the default of a field of `TrainConfig`."""
+    value = getattr(TrainConfig, field)
+    return f"{text} (default: {' '.join(map(str, value)) if isinstance(value, tuple) else value})"
+
+
+def _add_image_options(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
     add(
         "--dataset",
-        help=f"{', '.join(DATASETS)}, a folder of images, or an .npz or .npy file (auto: MNIST, else digits)",
+        help=_with_default(
+            f"{', '.join(DATASETS)}, a folder of images, or an .npz or .npy file; auto is MNIST, or else digits",
+            "dataset",
+        ),
     )
-    add("--data-dir", help="folder to look for mnist and fashion_mnist in, before KERAS_DAE_DATA and Keras's cache")
-    add("--noisy-dir", help="folder of really noisy images, with --clean-dir: nothing is synthesized then")
-    add("--clean-dir", help="folder of the same images without noise, of the same names")
-    add("--channels", type=int, choices=(1, 3), help="1 for grey, 3 for RGB (1)")
-    add("--patch-size", type=int, help="pixels, a multiple of 4, at least 20 (chosen to fit, at most 64)")
-    add("--patches-per-image", type=int, help="at most so many patches of an image an epoch (16)")
-    add("--limit", type=int, help="use only so many images, for a quick try")
-    add("--validation-split", type=float, help="share of the training images held out (0.05)")
-    noise = parser.add_argument_group("noise")
-    add = noise.add_argument
-    add("--noise", nargs="+", choices=NOISES, help="several: one drawn for each image (gaussian)")
-    add("--noise-factor", nargs="+", type=float, metavar="F", help="one, or LOW HIGH: drawn for each image (0.5)")
-    add("--no-clip", dest="clip", action="store_false", help="do not cut noisy values to [0, 1]")
-    training = parser.add_argument_group("training")
-    add = training.add_argument
-    add("--batch-size", type=int)
-    add("--epochs", type=int)
-    add("--learning-rate", type=float, help="Adam's; the highest of the schedule")
-    add("--beta-1", type=float, help="Adam's")
-    add("--beta-2", type=float, help="Adam's")
-    add("--schedule", choices=SCHEDULES)
-    add("--warmup-steps", type=int)
-    add("--initialization", choices=INITIALIZATIONS)
-    add("--early-stopping", type=int, metavar="EPOCHS", help="stop after so many epochs without improvement")
-    add("--seed", type=int)
-    output = parser.add_argument_group("output")
-    add = output.add_argument
-    add("--output-dir", default=None, help="run folder (saved_models/<dataset>-<noise>-<factor>)")
+    add("--data-dir", help="folder with mnist and fashion_mnist, searched before KERAS_DAE_DATA and Keras's cache")
+    add("--noisy-dir", help="folder of real noisy images, with --clean-dir; then no noise is added")
+    add("--clean-dir", help="folder of the same images without noise, with the same file names")
+    add("--channels", type=int, choices=(1, 3), help=_with_default("1 for grey, 3 for RGB", "channels"))
+    add(
+        "--patch-size",
+        type=int,
+        help=f"height and width in pixels, a multiple of {AUTOENCODER.multiple} and at least "
+        f"{AUTOENCODER.min_padded_size} (default: what fits the images, at most {MAX_PATCH_SIZE})",
+    )
+    add(
+        "--patches-per-image",
+        type=int,
+        help=_with_default("maximum number of patches of an image per epoch", "patches_per_image"),
+    )
+    add("--limit", type=int, help="maximum number of training and of test images, for a quick try")
+    add(
+        "--validation-split",
+        type=float,
+        help=_with_default("held-out fraction of the training images", "validation_split"),
+    )
+
+
+def _add_noise_options(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("--noise", nargs="+", choices=NOISES, help=_with_default("if several, each image gets one of them", "noise"))
+    add(
+        "--noise-factor",
+        nargs="+",
+        type=float,
+        metavar="F",
+        help=_with_default("noise level, or LOW HIGH to draw one for each image", "noise_factor"),
+    )
+    add("--no-clip", dest="clip", action="store_false", help="do not clip noisy values to [0, 1]")
+
+
+def _add_training_options(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("--batch-size", type=int, help=_with_default("images, or patches, per step", "batch_size"))
+    add("--epochs", type=int, help=_with_default("passes over the training images", "epochs"))
+    add("--learning-rate", type=float, help=_with_default("peak of Adam's learning rate", "learning_rate"))
+    add("--beta-1", type=float, help=_with_default("Adam's decay rate of the first moments", "beta_1"))
+    add("--beta-2", type=float, help=_with_default("Adam's decay rate of the second moments", "beta_2"))
+    add("--schedule", choices=SCHEDULES, help=_with_default("of the learning rate", "schedule"))
+    add("--warmup-steps", type=int, help=_with_default("steps until the learning rate's peak", "warmup_steps"))
+    add("--initialization", choices=INITIALIZATIONS, help=_with_default("of the weights", "initialization"))
+    add("--early-stopping", type=int, metavar="EPOCHS", help="stop after this many epochs without improvement")
+    add("--seed", type=int, help=_with_default("of initial weights, split, order and noise", "seed"))
+
+
+def _add_output_options(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("--output-dir", default=None, help="run folder (default: saved_models/<dataset>-<noise>-<factor>)")
     add("--overwrite", action="store_true", default=False, help="replace a finished run")
-    add("--no-export", dest="export", action="store_false", default=True, help="leave out SavedModel and ONNX")
+    add("--no-export", dest="export", action="store_false", default=True, help="do not export to SavedModel and ONNX")
     add("--tensorboard", default=None, metavar="DIR", help="also write event files for TensorBoard")
-    return parser
 
 
 if __name__ == "__main__":

@@ -1,57 +1,89 @@
-"""Training on several devices: what Keras does for each step, done for each execution."""
+"""Training on several devices: where it differs from what Keras does.
 
+After each step, Keras averages the logs of all devices (`reduce_per_replica` in
+keras/src/backend/tensorflow/trainer.py). With several workers this raises "ValueError: Invalid reduction dimension 0
+for input with 0 dimensions" in Keras 3.15, because a log is a scalar
+(https://github.com/keras-team/keras/issues/20585, https://github.com/tensorflow/tensorflow/issues/72388). Even if it
+worked, it would take longer than the exchange of the gradients, and Keras cannot run several steps per execution on
+several devices. So `Distributed` runs several
+training steps per execution, between which no Python runs; that alone halves the time. The logs of a step are those
+of this worker's first device. The metrics of all devices are added up only once, at the end of an epoch.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
 import tensorflow as tf
+from tensorflow.python.distribute import input_lib
 
-from keras_dae.train.split_batch import InParts
+from keras_dae.train.split_batch import SplitBatch
 
 
-class Distributed(InParts):
-    """The same on several devices: each step's logs are the worker's own, the epoch's are of all.
+class Distributed(SplitBatch):
+    """`SplitBatch` on several devices.
 
-    Keras would average the logs of all workers at every step (in a way that fails), which takes longer than to
-    exchange the gradients. Nor can it do several steps at once on several devices; here, what Keras takes for a step
-    to train is `steps` of them, between which no Python runs: that is half of the time.
+    Args:
+        network, micro_batches: see `SplitBatch`; `micro_batches` is per device.
+        steps: training steps per Keras step.
     """
 
-    def __init__(self, network, parts, steps):
-        super().__init__(network, parts)
-        self.steps = steps
-        self._reset_all = tf.function(lambda: self.distribute_strategy.run(super(Distributed, self).reset_metrics))
-        self._results_of_all = tf.function(super().get_metrics_result)
+    def __init__(self, network: keras.Model, micro_batches: int, steps: int):
+        super().__init__(network, micro_batches)
+        self.steps_per_keras_step = steps
+        reset_one_device, result_of_one_device = super().reset_metrics, super().get_metrics_result
+        self._reset_all_devices = tf.function(lambda: self.distribute_strategy.run(reset_one_device))
+        self._result_of_all_devices = tf.function(result_of_one_device)
 
     def reset_metrics(self):
-        self._reset_all()
+        self._reset_all_devices()
 
     def get_metrics_result(self):
+        # Keras calls this on each device at the end of a step, and once outside of all devices at the end of an epoch.
         if tf.distribute.in_cross_replica_context():
-            return self._results_of_all()
+            return self._result_of_all_devices()  # TensorFlow adds up the metrics' variables when it reads them
         return super().get_metrics_result()
 
     def make_train_function(self, force=False):
         if self.train_function is None or force:
-            self.train_function = self._distributed(self.train_step, self.steps)
+            self.train_function = self._on_all_devices(self.train_step, self.steps_per_keras_step)
 
     def make_test_function(self, force=False):
         if self.test_function is None or force:
-            self.test_function = self._distributed(self.test_step, 1)
+            self.test_function = self._on_all_devices(self.test_step, 1)
 
-    def _distributed(self, step, count):
+    def _on_all_devices(self, step: Callable, count: int) -> Callable:
+        """Return a function that runs a step `count` times on all devices, and returns the logs of the last one."""
         strategy = self.distribute_strategy
 
         @tf.function
-        def steps(iterator):
+        def run_steps(iterator):
             for _ in tf.range(count - 1):
                 strategy.run(step, args=(next(iterator),))
             logs = strategy.run(step, args=(next(iterator),))
             return {name: strategy.experimental_local_results(value)[0] for name, value in logs.items()}
 
-        return steps
+        return run_steps
 
 
-def keep_iterator(dataset):
-    """Let a distributed dataset without end go on, whenever it is iterated over, where it was left.
+class SingleIterator(input_lib.DistributedDatasetsFromFunction):
+    """An infinite distributed dataset with a single iterator: each iteration goes on where the last one stopped.
 
-    Keras takes a new iterator for each validation; to be rid of the old one takes up to seconds.
+    Keras takes a new iterator for each validation, and it takes up to seconds to dispose of the old one. Keras accepts
+    only subclasses of TensorFlow's datasets (`is_tf_dataset` in keras/src/trainers/data_adapters/__init__.py), hence
+    the base class.
     """
-    iterator = iter(dataset)
-    dataset.__class__ = type("Going", (type(dataset),), {"__iter__": lambda _: iterator})
+
+    def __init__(self, dataset: tf.distribute.DistributedDataset):
+        self._iterator, self._spec = iter(dataset), dataset.element_spec
+
+    def __iter__(self) -> Iterator:
+        return self._iterator
+
+    @property
+    def element_spec(self) -> Any:
+        return self._spec
+
+    @property
+    def cardinality(self) -> int:
+        return tf.data.INFINITE_CARDINALITY

@@ -1,9 +1,14 @@
 """What a finished training leaves in its run folder: model, history, metrics, pictures and model card."""
 
+from pathlib import Path
+
+import keras
 import numpy as np
 
 from keras_dae._util.batches import run_in_batches
+from keras_dae.config import TrainConfig
 from keras_dae.data.batches import evaluation_images
+from keras_dae.data.splits import DatasetSplits
 from keras_dae.evaluate.baselines import median
 from keras_dae.metrics import mean_metrics
 from keras_dae.networks.keras_file import save_model
@@ -12,20 +17,22 @@ from keras_dae.report.plots import plot_loss, plot_samples
 from keras_dae.report.text import describe_images
 from keras_dae.runs.metrics_file import ImageMetrics, RunMetrics, write_metrics
 from keras_dae.runs.noise_setting import NoiseSetting
-from keras_dae.train.checkpoint import write_history
+from keras_dae.train.checkpoint import HistoryRow, write_history
 
 PICTURED = 10  # test images in samples.png
 
 
-def report(run, config, dataset, model, history):
-    """Measure `model` on the noisy test images, and write all files but config.json into the folder `run`.
+def write_results(
+    run: Path, config: TrainConfig, dataset: DatasetSplits, model: keras.Model, history: list[HistoryRow]
+) -> None:
+    """Measure a trained model on the noisy test images, and write all files of the run except config.json.
 
     Args:
-        run: path of the run folder.
+        run: the run folder.
         config: `TrainConfig`.
-        dataset: `keras_dae.data.splits.DatasetSplits`.
-        model: the trained `keras.Model`.
-        history: list of rows, see `keras_dae.train.checkpoint`.
+        dataset: the images that the model was trained with.
+        model: the trained network.
+        history: one row per epoch.
 
     Raises:
         UserError: a file cannot be written.

@@ -1,58 +1,82 @@
-"""Train, evaluate and picture a denoiser: `train_and_evaluate`."""
+"""The whole of a training run, from the config to the finished run folder: `train_and_evaluate`."""
 
 import importlib.util
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 from keras_dae._util.atomic import folder_to_replace, locked, remove_old, replace_folder
+from keras_dae.config import TrainConfig
 from keras_dae.data.load import load_dataset
+from keras_dae.data.splits import DatasetSplits
 from keras_dae.errors import CheckFailed, UserError
-from keras_dae.runs.folder import begin, check_run_replaceable, default_name, lacks_last_step, remove_checkpoints
+from keras_dae.runs.folder import (
+    check_run_replaceable,
+    default_name,
+    needs_only_cleanup,
+    prepare_partial_run,
+    remove_checkpoints,
+)
 from keras_dae.train import workers
 
 
-def train_and_evaluate(config, output_dir=None, overwrite=False, tensorboard=None, finish=None):
-    """Train as `config` says, or go on with an interrupted training, and return the path of the run folder.
+def train_and_evaluate(
+    config: TrainConfig,
+    output_dir: str | os.PathLike | None = None,
+    overwrite: bool = False,
+    tensorboard: str | os.PathLike | None = None,
+    finish: Callable[[Path, DatasetSplits], None] | None = None,
+) -> Path | None:
+    """Train, measure the result on noisy test images, and return the path of the run folder.
 
-    It uses all GPUs, and all the workers that TF_CONFIG names, see `keras_dae.train.workers`: of these the
-    chief alone writes the run; the others return None.
+    The run is written to `<output_dir>.partial`, and renamed when it is complete. If it is interrupted, the same call
+    continues after the last finished epoch, and the result is the same as without the interruption.
 
-    The run grows in `<output_dir>.partial` and is renamed when all of it is there. Interrupted runs go on from
-    the last whole epoch, with the result of an uninterrupted one.
+    It uses all GPUs, and all workers that TF_CONFIG names (see `keras_dae.train.workers`). Then only the chief writes
+    the run, and the others return None.
 
     Args:
-        config: `TrainConfig`.
+        config: all options of the training.
         output_dir: run folder; None for `saved_models/<dataset>-<noise>-<factor>`.
-        overwrite: whether a finished run there may be replaced, or an interrupted one with other options dropped.
+        overwrite: whether to replace a finished run there, or to drop an interrupted run with other options.
         tensorboard: folder for TensorBoard's event files, or None.
-        finish: function of the run folder and its `DatasetSplits`, called before the run is put into place, such as
-            one that exports it; None for nothing. If it raises `CheckFailed`, the run is finished all the same.
+        finish: called with the run folder and the images before the run is renamed, for example to export the run. If
+            it raises `CheckFailed`, the run is finished nevertheless, and the error is raised after that.
 
     Raises:
-        UserError: unusable data, a folder that is taken or cannot be written, a training that learns nothing.
+        UserError: the images are unusable, the folder is taken or cannot be written, or the training learns nothing.
+
+    Example::
+
+        from keras_dae import TrainConfig, train_and_evaluate
+
+        run = train_and_evaluate(TrainConfig.from_recipe("quick"), "saved_models/quick")
+        (run / "metrics.json").read_text()
     """
-    worker, count = workers.place()
-    if count > 1:
-        workers.join()  # before anything else: whatever ends one of them now ends all
-    if worker:
-        return _help(config)
+    rank, worker_count = workers.rank_and_count()
+    if worker_count > 1:
+        # First of all: once they have joined, an error on one worker ends all of them.
+        workers.join_cluster(workers.JOIN_TIMEOUT)
+    if rank:
+        return _train_without_writing(config)
     if tensorboard and importlib.util.find_spec("tensorboard") is None:
         raise UserError("--tensorboard needs TensorBoard: pip install 'keras_dae[tensorboard]'")
     run = None if output_dir is None else folder_to_replace(output_dir)
-    if run and not lacks_last_step(run, config):
+    if run and not needs_only_cleanup(run, config):
         check_run_replaceable(run, overwrite)
     dataset = load_dataset(config)
     run = run or folder_to_replace(Path("saved_models", default_name(config, dataset)))
     with locked(run):
         remove_old(run)
-        if not lacks_last_step(run, config):
+        if not needs_only_cleanup(run, config):
             check_run_replaceable(run, overwrite)
-            _train(run, config, dataset, overwrite, tensorboard, finish)
+            _write_run(run, config, dataset, overwrite, tensorboard, finish)
         remove_checkpoints(run)
     return run
 
 
-def _help(config):
-    """Train as a worker that is not the chief: it writes nothing."""
+def _train_without_writing(config: TrainConfig) -> None:
+    """Train as a worker that is not the chief."""
     dataset = load_dataset(config)
 
     from keras_dae.train.fit import fit
@@ -60,17 +84,24 @@ def _help(config):
     fit(config, dataset, None)
 
 
-def _train(run, config, dataset, overwrite, tensorboard, finish):
-    """Do all the work in `<run>.partial`, each step of which can be killed and asked for again; then rename it."""
+def _write_run(
+    run: Path,
+    config: TrainConfig,
+    dataset: DatasetSplits,
+    overwrite: bool,
+    tensorboard: str | os.PathLike | None,
+    finish: Callable[[Path, DatasetSplits], None] | None,
+) -> None:
+    """Do all the work in `<run>.partial`, then rename it. After a kill at any point, the same call does the rest."""
     partial = run.with_name(run.name + ".partial")
-    begin(partial, config, dataset, overwrite)
+    prepare_partial_run(partial, config, dataset, overwrite)
 
-    # TensorFlow takes seconds to import: only now that nothing more can be wrong with the request.
+    # Importing TensorFlow takes seconds, so everything that can be wrong with the request is checked before.
     from keras_dae.train.fit import fit
-    from keras_dae.train.results import report
+    from keras_dae.train.results import write_results
 
     model, history = fit(config, dataset, partial / "checkpoint", tensorboard)
-    report(partial, config, dataset, model, history)
+    write_results(partial, config, dataset, model, history)
     failure = None
     if finish:
         try:
@@ -80,4 +111,4 @@ def _train(run, config, dataset, overwrite, tensorboard, finish):
     replace_folder(partial, run)
     if failure:
         remove_checkpoints(run)
-        raise type(failure)(f"{run} is finished but for its exports: {failure}")
+        raise type(failure)(f"{run} is finished, except for its exports: {failure}")

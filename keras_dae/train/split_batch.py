@@ -1,7 +1,7 @@
-"""Training on all cores of a processor: a batch in parts at the same time, one core each.
+"""Training on all cores of a processor: each batch is split into micro-batches, which are computed at the same time.
 
-Convolutions as small as these lose time when cores share each of them: on two cores, a training step in halves takes
-two thirds of the time.
+Small convolutions like these get slower when several cores share each of them. On two cores, a training step with two
+micro-batches takes two thirds of the time.
 """
 
 import itertools
@@ -11,13 +11,14 @@ import tensorflow as tf
 
 from keras_dae._util.threads import cores
 
-MIN_IMAGES = 16  # in a part
+MIN_IMAGES = 16  # in a micro-batch
 
 
-def use_cores_apart():
-    """Let TensorFlow give each operation one core, and run as many at a time as there are cores.
+def use_one_core_per_operation() -> None:
+    """Let TensorFlow run each operation on one core, and as many operations at a time as there are cores.
 
-    A process that has used TensorFlow before keeps its ways: results are the same then, but they take longer.
+    TensorFlow cannot change this once it has run an operation in this process. Then training is slower, with the same
+    result.
     """
     try:
         tf.config.threading.set_intra_op_parallelism_threads(1)
@@ -26,33 +27,34 @@ def use_cores_apart():
         return
 
 
-def parts_of(batch_size):
-    """Return the number of parts for batches of `batch_size` images: one a core, or one alone where there is a GPU."""
+def micro_batch_count(batch_size: int) -> int:
+    """Return how many micro-batches to split batches of `batch_size` images into: one per core, or 1 with a GPU."""
     if tf.config.list_physical_devices("GPU"):
         return 1
     return max(1, min(cores(), batch_size // MIN_IMAGES))
 
 
-class InParts(keras.Model):
-    """A network that is trained on parts of a batch, which do not wait for each other; its weights are the network's.
+class SplitBatch(keras.Model):
+    """Trains a network on micro-batches that do not wait for each other. Its weights are the network's.
 
     Args:
-        network: `keras.Model` from images to images, `(batch, height, width, channels)`.
-        parts: how many; a batch to train on has at least as many images. Where nothing is trained, it stays whole.
+        network: model from images to images, float32 `(batch, height, width, channels)`.
+        micro_batches: number of micro-batches per training batch; a training batch needs at least as many images.
+            Batches for validation and prediction are not split.
 
     Attributes:
-        steps: that are done in what Keras takes for one.
+        steps_per_keras_step: training steps per Keras step, that is per call of the train function.
     """
 
-    steps = 1
+    steps_per_keras_step = 1
 
-    def __init__(self, network, parts):
+    def __init__(self, network: keras.Model, micro_batches: int):
         super().__init__()
-        self.network, self.parts = network, parts
+        self.network, self.micro_batches = network, micro_batches
 
     def call(self, noisy, training=False):
-        if self.parts == 1 or not training:
+        if self.micro_batches == 1 or not training:
             return self.network(noisy)
         images = tf.shape(noisy)[0]
-        edges = [images * part // self.parts for part in range(self.parts + 1)]
+        edges = [images * index // self.micro_batches for index in range(self.micro_batches + 1)]
         return tf.concat([self.network(noisy[start:end]) for start, end in itertools.pairwise(edges)], axis=0)

@@ -1,7 +1,8 @@
-"""Several GPUs and several machines: TensorFlow's own strategies, and what the workers of a training agree on.
+"""Training on several workers and GPUs: who this worker is, how the workers start, and what they must agree on.
 
-A worker is a process that the environment variable TF_CONFIG names; worker 0 is the chief, which alone keeps
-checkpoints and writes the run. The others are given its state when all start, so that no two can ever be apart.
+A worker is a process that the environment variable TF_CONFIG names. Its rank is its position there. The worker with
+rank 0 is the chief: it alone keeps checkpoints and writes the run. At the start, the others receive the chief's state,
+so all workers always continue from the same epoch.
 """
 
 import contextlib
@@ -11,94 +12,128 @@ import json
 import os
 import re
 import signal
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 from keras_dae.errors import UserError, first_line
 
-PATIENCE = 50  # seconds that a worker waits for all others to start; one that was killed meanwhile never does
-EXAMPLE = '{"cluster": {"worker": ["host:port", "host:port"]}, "task": {"type": "worker", "index": 0}}'
+if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
+
+    from keras_dae.train.checkpoint import Checkpoint
+
+JOIN_TIMEOUT = 50  # seconds that a worker waits for the others to start
+TF_CONFIG_EXAMPLE = '{"cluster": {"worker": ["host:port", "host:port"]}, "task": {"type": "worker", "index": 0}}'
 
 
 class WorkerLost(UserError):
-    """Another worker ended, or can no longer be reached; what it was, its own message says."""
+    """Another worker ended or cannot be reached. The message of that worker says why."""
 
     status = 1
 
 
-def place():
-    """Return `(worker, workers)`: this process's number among those that TF_CONFIG names; (0, 1) where it names none.
+def rank_and_count() -> tuple[int, int]:
+    """Return this process's rank among the workers of TF_CONFIG, and their number; (0, 1) if there is only one.
 
     Raises:
-        UserError: TF_CONFIG is not as TensorFlow wants it, or this process is neither chief nor worker.
+        UserError: TF_CONFIG is not in TensorFlow's format, or this process is neither chief nor worker.
     """
     text = os.environ.get("TF_CONFIG", "").strip()
     try:
         config = json.loads(text or "{}")
         cluster, task = config.get("cluster", {}), config.get("task", {})
-        tasks = {(job, index): address for job, all_ in cluster.items() for index, address in enumerate(all_)}
-        names = sorted(tasks)  # `chief` comes before `worker`
-        usable = all(job in ("chief", "worker") and re.fullmatch(r".+:\d+", tasks[job, i]) for job, i in names)
-        usable &= len(set(tasks.values())) == len(tasks) and len(cluster.get("chief", ())) < 2
+        addresses = {(job, index): address for job, hosts in cluster.items() for index, address in enumerate(hosts)}
+        tasks = sorted(addresses)  # `chief` comes before `worker`
+        usable = all(job in ("chief", "worker") and re.fullmatch(r".+:\d+", addresses[job, i]) for job, i in tasks)
+        usable &= len(set(addresses.values())) == len(tasks) and len(cluster.get("chief", ())) < 2
         if not usable:
             raise ValueError
-        return (names.index((task["type"], int(task["index"]))), len(names)) if len(names) > 1 else (0, 1)
+        return (tasks.index((task["type"], int(task["index"]))), len(tasks)) if len(tasks) > 1 else (0, 1)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        raise UserError(f"expected TF_CONFIG to be like {EXAMPLE}, got {text}") from None
+        raise UserError(f"expected TF_CONFIG to be like {TF_CONFIG_EXAMPLE}, got {text}") from None
 
 
-def strategy():
-    """Return the `tf.distribute.Strategy` for what there is: several workers, several GPUs, or neither."""
+def strategy() -> "tf.distribute.Strategy":
+    """Return the strategy for all workers, or for all GPUs of this machine, or for a single device.
+
+    Raises:
+        UserError: see `join_cluster`.
+    """
     import tensorflow as tf
 
-    if place()[1] > 1:
-        return join()
+    if rank_and_count()[1] > 1:
+        return join_cluster(JOIN_TIMEOUT)
     devices = gpus()
     return tf.distribute.MirroredStrategy(devices) if len(devices) > 1 else tf.distribute.get_strategy()
 
 
-def gpus():
+def gpus() -> list[str]:
     """Return the names of this machine's GPUs."""
     import tensorflow as tf
 
     return [device.name for device in tf.config.list_logical_devices("GPU")]
 
 
-@functools.cache
-def join():
-    """Wait until all workers of TF_CONFIG are there; return their strategy. A process can do so once.
+@functools.cache  # a process can join only once
+def join_cluster(timeout: float) -> "tf.distribute.Strategy":
+    """Wait until all workers of TF_CONFIG have started; return their strategy.
 
-    Where not all come within PATIENCE seconds, the process ends with status 1.
+    If they do not all start within `timeout` seconds, this process exits with status 1. TensorFlow would wait for an
+    hour, and meanwhile neither signal handlers nor other threads of Python run. For the same reason, SIGINT and SIGTERM
+    end the process at once while it waits.
 
     Raises:
-        UserError: this worker's address cannot be used.
+        UserError: this worker cannot listen on its address.
     """
     import tensorflow as tf
 
-    from keras_dae.train.split_batch import use_cores_apart
+    from keras_dae.train.split_batch import use_one_core_per_operation
 
-    use_cores_apart()
-    worker, count = place()
-    # The last word, should they not come.
-    print(f"worker {worker} of {count}: ends here unless all others start within {PATIENCE} seconds", flush=True)
-    # TensorFlow would wait for an hour, and meanwhile neither signals nor other threads reach Python.
-    signals = (signal.SIGINT, signal.SIGTERM)
-    handlers = [signal.signal(number, signal.SIG_DFL) for number in signals]
-    with open(os.devnull, "w") as nowhere:
-        faulthandler.dump_traceback_later(PATIENCE, exit=True, file=nowhere)
+    use_one_core_per_operation()
+    rank, count = rank_and_count()
+    print(f"worker {rank} of {count}: exits with status 1 unless all start within {timeout} seconds", flush=True)
+    with default_signal_handlers(), exit_unless_done_within(timeout):
         try:
             return tf.distribute.MultiWorkerMirroredStrategy()
         except tf.errors.OpError as error:
             raise UserError(
                 f"cannot join the other workers of TF_CONFIG: {first_line(error.message)}; is its own port free?"
             ) from None
-        finally:
-            faulthandler.cancel_dump_traceback_later()
-            for number, handler in zip(signals, handlers):  # TensorFlow takes SIGTERM for itself
-                signal.signal(number, handler)
 
 
 @contextlib.contextmanager
-def together():
-    """Turn what TensorFlow raises in a block when another worker has ended into one line."""
+def exit_unless_done_within(seconds: float) -> Iterator[None]:
+    """Exit with status 1 unless the block ends within so many seconds.
+
+    The timer of `faulthandler` is a thread in C: it works even while a call into TensorFlow keeps Python from running.
+    """
+    with open(os.devnull, "w") as discarded:  # for the traceback that `faulthandler` writes
+        faulthandler.dump_traceback_later(seconds, exit=True, file=discarded)
+        try:
+            yield
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+
+
+@contextlib.contextmanager
+def default_signal_handlers() -> Iterator[None]:
+    """Let SIGINT and SIGTERM end the process during the block; restore their handlers after it.
+
+    This also undoes what TensorFlow does: it replaces the handler of SIGTERM when it joins a cluster.
+    """
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    handlers = [signal.signal(number, signal.SIG_DFL) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, handlers):
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def raising_worker_lost() -> Iterator[None]:
+    """Turn the errors that TensorFlow raises in the block after another worker ended into `WorkerLost`."""
     import tensorflow as tf
 
     errors = tf.errors
@@ -106,55 +141,64 @@ def together():
     try:
         yield
     except lost as error:
-        if place()[1] == 1:
+        if rank_and_count()[1] == 1:
             raise
         raise WorkerLost(
-            "another worker has ended, or cannot be reached; its own message says why. Start all of them again with "
-            "the same command: they go on from the last whole epoch"
+            "another worker has ended, or cannot be reached; its own message says why. Start all workers again with "
+            "the same command: they continue after the last finished epoch"
         ) from error
 
 
-def gather(strategy, message):
-    """Return what each worker gives as `message`, in their order: anything that JSON can hold."""
+def gather(strategy: "tf.distribute.Strategy", message: Any) -> list[Any]:
+    """Return the messages of all workers, ordered by rank. Each worker must call this with a JSON-ready message."""
     import tensorflow as tf
 
-    worker, workers = place()
-    if workers == 1:
+    rank, count = rank_and_count()
+    if count == 1:
         return [message]
-    line = json.dumps([worker, message]).encode() + b"\n"
-    # float32, because there is nothing that all devices gather, but floats.
+    line = json.dumps([rank, message]).encode() + b"\n"
+    # As float32, the only type that all kinds of devices can gather. It holds every byte exactly.
     lines = strategy.gather(tf.constant(list(line), tf.float32), axis=0)
     return [message for _, message in sorted(map(json.loads, bytes(lines.numpy().astype("uint8")).splitlines()))]
 
 
-def check_same(strategy, about):
-    """Raise `UserError` on every worker unless `about`, a dict, is the same on all."""
-    for worker, other in enumerate(gather(strategy, about)):
-        if different := [name for name in other if other[name] != about.get(name)]:
-            here, there = (", ".join(f"{name} {one.get(name)}" for name in different) for one in (about, other))
-            raise UserError(f"expected the same on all workers, got {here} here and {there} on worker {worker}")
+def check_same(strategy: "tf.distribute.Strategy", settings: dict[str, Any]) -> None:
+    """Raise `UserError` on every worker unless `settings` is the same on all workers."""
+    for rank, other in enumerate(gather(strategy, settings)):
+        if different := [name for name in other if other[name] != settings.get(name)]:
+            here, there = (", ".join(f"{name} {one.get(name)}" for name in different) for one in (settings, other))
+            raise UserError(f"expected the same on all workers, got {here} here and {there} on worker {rank}")
 
 
-def check_batch(strategy, batch_size):
-    """Raise `UserError` unless all devices of all workers get the same number, at least 1, of a batch's images."""
+def check_batch_size(strategy: "tf.distribute.Strategy", batch_size: int) -> None:
+    """Raise `UserError` unless a batch gives every device of every worker the same number of images, at least 1."""
     replicas = strategy.num_replicas_in_sync
     if not batch_size or batch_size % replicas:
         nearest = max(1, round(batch_size / replicas)) * replicas
         raise UserError(
-            f"expected a batch that {replicas} devices can share evenly, got {batch_size} images; give "
+            f"expected a batch size that is a multiple of the {replicas} devices, got {batch_size} images; give "
             f"--batch-size {nearest}, and at least as many images"
         )
 
 
-def go_on_with_chief(strategy, model, checkpoint):
-    """Give all workers the chief's history, and the values of its weights and optimizer; return the epochs done."""
-    import tensorflow as tf
-
+def resume_from_chief(strategy: "tf.distribute.Strategy", model: "keras.Model", checkpoint: "Checkpoint") -> int:
+    """Give all workers the chief's history, weights and optimizer state. Return the number of epochs done."""
     checkpoint.history = gather(strategy, checkpoint.history)[0]
-    if checkpoint.history and place()[1] > 1:
+    if checkpoint.history and rank_and_count()[1] > 1:
         with strategy.scope():
             model.optimizer.build(model.trainable_variables)
             for variable in (*model.variables, *model.optimizer.variables):
-                # TensorFlow itself sends a new variable's first value from the chief to all.
-                variable.assign(tf.Variable(variable.numpy()).numpy())
+                broadcast_from_chief(variable)
     return len(checkpoint.history)
+
+
+def broadcast_from_chief(variable: "keras.Variable") -> None:
+    """Give a variable the value that it has on the chief. All workers must call this in the scope of their strategy.
+
+    TensorFlow does the sending: when a `tf.Variable` is created under `MultiWorkerMirroredStrategy`, its initial value
+    is broadcast from the chief to all workers (`_get_variable_creator_initial_value` in
+    tensorflow/python/distribute/collective_all_reduce_strategy.py). So this creates a temporary variable and reads it.
+    """
+    import tensorflow as tf
+
+    variable.assign(tf.Variable(variable.numpy()).numpy())
