@@ -1,6 +1,6 @@
-"""Everything about speed in one run, against the PyTorch original: `python -m benchmarks --output-dir DIR`.
+"""Compare the speed with the PyTorch original's: `python -m benchmarks --output-dir DIR`.
 
-All contenders of a section take turns, each in its own process. Writes results.json (every figure of every round),
+All contenders of a section take turns, each in its own process. Writes results.json (all figures of every round),
 results.md (medians) and results.png. Needs PyTorch: pip install -e '.[bench]'.
 """
 
@@ -28,12 +28,12 @@ SECTIONS = ("peak", "inference", "fixed_size", "large_image", "training", "quali
 
 
 def main(argv=None):
-    """Command line; returns the exit status."""
+    """Run `measure`; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.splitlines()[0])
     parser.add_argument("--output-dir", required=True, help="folder for results.json, results.md and results.png")
-    parser.add_argument("--run", help="run folder with exports (one trained by the recipe quick)")
+    parser.add_argument("--run", help="run folder with exports (default: one is trained with the recipe quick)")
     parser.add_argument(
-        "--only", nargs="+", choices=SECTIONS, default=SECTIONS, metavar="SECTION", help="of %(choices)s"
+        "--only", nargs="+", choices=SECTIONS, default=SECTIONS, metavar="SECTION", help="some of %(choices)s"
     )
     add_rounds(parser, 7)
     options = parser.parse_args(argv)
@@ -47,9 +47,9 @@ def main(argv=None):
 
 
 def measure(output_dir, run=None, sections=SECTIONS, rounds=7):
-    """Write the results of the sections into `output_dir`; a line for each figure goes to stdout too."""
+    """Write the results of the sections into `output_dir`, and print them as tables."""
     results = {"machine": machine(), "rounds": rounds}
-    write_json(output_dir / "results.json", results)  # raises where it cannot be written, before all the measuring
+    write_json(output_dir / "results.json", results)  # raises before anything is measured if it cannot be written
     with tempfile.TemporaryDirectory() as folder:
         if {"inference", "fixed_size", "large_image"} & set(sections):
             prepare(Path(folder), run)
@@ -58,7 +58,7 @@ def measure(output_dir, run=None, sections=SECTIONS, rounds=7):
                 name: take_turns(contenders, rounds, name, warmup=0 if section == "quality" else 1)
                 for name, contenders in contests(section, folder).items()
             }
-            write_json(output_dir / "results.json", results)  # what there is, should a later section fail
+            write_json(output_dir / "results.json", results)  # results so far, in case a later section fails
     with atomic_file(output_dir / "results.md") as temporary:
         Path(temporary).write_text(table(results), encoding="utf-8")
     if "inference" in results:
@@ -68,7 +68,7 @@ def measure(output_dir, run=None, sections=SECTIONS, rounds=7):
 
 
 def contests(section, folder):
-    """Return `{name: {contender: arguments of python -m}}` of a section."""
+    """Return the contests of a section: name -> contender -> arguments of `python -m`."""
     if section == "peak":
         return {
             threads_name(threads): {name: ("benchmarks.peak", name, threads) for name in peak.CONTENDERS}
@@ -84,7 +84,8 @@ def contests(section, folder):
     if section == "fixed_size":
         return {
             threads_name(threads): {
-                name: ("benchmarks.inference", name, folder, threads, "fixed") for name in inference.OF_FIXED_SIZE
+                name: ("benchmarks.inference", name, folder, threads, "fixed")
+                for name in inference.FIXED_SIZE_CONTENDERS
             }
             for threads in THREADS
         }
@@ -100,7 +101,7 @@ def contests(section, folder):
 
 
 def prepare(folder, run):
-    """Put what the contenders in inference need into `folder`: the run, its weights for PyTorch, noisy images."""
+    """Write what the inference contenders need into `folder`: the run, its weights for PyTorch, and noisy images."""
     import numpy as np
 
     from export.artefacts import ARTEFACT_NAMES, DEFAULT_FORMATS
@@ -122,7 +123,7 @@ def prepare(folder, run):
 
 
 def python(module, *arguments):
-    """Run `python -m module`; raise `RuntimeError` with what it said when it fails."""
+    """Run `python -m module`. Raises `RuntimeError` with its output if it fails."""
     command = [sys.executable, "-m", module, *map(str, arguments)]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode:
@@ -130,7 +131,7 @@ def python(module, *arguments):
 
 
 def machine():
-    """Return what the figures depend on: processor, cores, versions."""
+    """Return what the results depend on: processor, number of cores, versions."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.is_file() else []
     names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]

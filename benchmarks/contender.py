@@ -1,6 +1,6 @@
-"""Contenders that take turns, each in a process of its own: what one keeps in memory, or lets spin, is its own.
+"""Contenders that take turns, each in a separate process, so that memory and threads of one do not slow the others.
 
-A contender is a module that calls `serve(measure)`; the referee calls `take_turns(contenders, rounds)`.
+A contender is a module that calls `serve(measure)`; the benchmark calls `take_turns(contenders, rounds, name)`.
 """
 
 import argparse
@@ -23,16 +23,18 @@ def add_rounds(parser, default):
 
     def at_least_one(text):
         if not text.isdecimal() or int(text) < 1:
-            raise argparse.ArgumentTypeError(f"expected a whole number from 1 on, got {text}")
+            raise argparse.ArgumentTypeError(f"expected a whole number, at least 1, got {text}")
         return int(text)
 
-    parser.add_argument("--rounds", type=at_least_one, default=default, help="medians are over so many (%(default)s)")
+    parser.add_argument(
+        "--rounds", type=at_least_one, default=default, help="rounds to take medians over (%(default)s)"
+    )
 
 
 def serve(measure):
-    """Call `measure()` at each turn; answer with the numbers it returns, and the process's peak memory in MiB.
+    """Call `measure()` at each turn; answer with the figures that it returns, and with the peak memory in MiB.
 
-    The referee's lines come in on stdin, answers go out on stdout; what anything else prints goes to stderr.
+    A turn starts when a line arrives on stdin. Answers go to stdout; everything else that is printed goes to stderr.
     """
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
@@ -43,22 +45,22 @@ def serve(measure):
 
 
 def peak_memory():
-    """Return the most memory, in MiB, that this process has had resident."""
-    # ru_maxrss would count its parent's too.
+    """Return the peak of this process's resident memory in MiB."""
+    # Not ru_maxrss, which includes the parent's memory from before exec.
     return int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024
 
 
 def take_turns(contenders, rounds, name, warmup=1):
-    """Return `{contender: {figure: [one a round]}}`.
+    """Return the figures of all contenders: contender -> figure -> values, one per round.
 
     Args:
-        contenders: `{name: arguments}`: each is `python -m <arguments>`; all are started before the first turn.
-        rounds: in each of which every contender measures once.
-        name: shown while it goes on.
-        warmup: rounds before, which do not count.
+        contenders: name -> arguments of `python -m`. All are started before the first round.
+        rounds: number of rounds; in each, every contender measures once.
+        name: shown on the progress bar.
+        warmup: number of additional rounds at the start whose figures are dropped.
 
     Raises:
-        RuntimeError: a contender failed; with what it said.
+        RuntimeError: a contender failed. The message has its output.
     """
     results = {contender: defaultdict(list) for contender in contenders}
     with ExitStack() as stack:
@@ -73,7 +75,7 @@ def take_turns(contenders, rounds, name, warmup=1):
 
 @contextmanager
 def contender(*arguments):
-    """Run the process of a contender; yield a function that lets it measure once and returns its figures."""
+    """Run a contender as a process; yield a function that lets it measure once and returns its figures."""
     command = [sys.executable, "-m", *map(str, arguments)]
     with tempfile.TemporaryFile("w+") as stderr:
         process = subprocess.Popen(
@@ -104,5 +106,9 @@ def contender(*arguments):
 
 
 def ratio(numerators, denominators):
-    """Return the median over the rounds of one contender's figure through another's in the same round."""
+    """Return the median over the rounds of one contender's figure divided by another's in the same round.
+
+    >>> ratio([2.0, 6.0, 3.0], [1.0, 2.0, 3.0])
+    2.0
+    """
     return statistics.median(a / b for a, b in zip(numerators, denominators, strict=True))

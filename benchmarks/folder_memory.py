@@ -1,4 +1,4 @@
-"""Does memory grow with a folder? Trains on small and large ones: `python -m benchmarks.folder_memory`."""
+"""Measure the peak memory of training on small and large folders: `python -m benchmarks.folder_memory`."""
 
 import argparse
 import os
@@ -20,7 +20,7 @@ sys.exit(status)
 
 
 def make_folder(folder, count, size):
-    """Write `count` grey pictures of `size`×`size` pixels."""
+    """Write `count` grey images of `size`×`size` pixels."""
     folder.mkdir(parents=True)
     y, x = np.mgrid[:size, :size]
     for index in range(count):
@@ -30,7 +30,7 @@ def make_folder(folder, count, size):
 
 
 def peak_memory(folder, epochs):
-    """Train on `folder` in a process of its own and return the peak of its resident memory in MiB."""
+    """Train on `folder` in a new process; return the peak of its resident memory in MiB."""
     with tempfile.TemporaryDirectory() as output:
         options = ["--dataset", folder, "--epochs", epochs, "--output-dir", Path(output, "run")]
         done = subprocess.run(
@@ -40,10 +40,10 @@ def peak_memory(folder, epochs):
 
 
 def main(argv=None):
-    """Print the peak memory of each folder, and the ratio of the largest to the smallest."""
+    """Print the peak memory for each folder, and the ratio of the highest to the lowest."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.folder_memory", description=__doc__)
     parser.add_argument("--counts", type=int, nargs="+", default=[2000, 20000])
-    parser.add_argument("--size", type=int, default=128, help="pixels to a side")
+    parser.add_argument("--size", type=int, default=128, help="height and width of the images in pixels (%(default)s)")
     parser.add_argument("--epochs", type=int, default=1)
     options = parser.parse_args(argv)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

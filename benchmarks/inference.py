@@ -1,9 +1,9 @@
-"""Contenders in inference: the same trained network on the same noisy 28×28 images, by every way of running it.
+"""Contenders in inference: every way to run the same trained network on the same noisy 28×28 images.
 
 python -m benchmarks.inference CONTENDER FOLDER THREADS [fixed]    (started by `python -m benchmarks`)
 
-With `fixed`, one image at a time, in an onnxruntime that was told so: sizes that are left open cost what it takes to
-compute with them, and PyTorch's export leaves only the batch's open.
+With `fixed`, onnxruntime is given fixed input shapes, for a batch of one image. Otherwise it computes the open sizes in
+every call. In PyTorch's export only the batch size is open.
 """
 
 import functools
@@ -17,7 +17,7 @@ import numpy as np
 from benchmarks.contender import serve
 
 BATCHES = (1, 32, 256, 1000)
-SECONDS = 0.3  # of repeated calls for one figure
+SECONDS = 0.3  # calls are repeated for at least this long
 MIN_CALLS = 5
 
 
@@ -114,7 +114,7 @@ CONTENDERS = {
     "SavedModel": saved_model,
 }
 
-OF_FIXED_SIZE = {
+FIXED_SIZE_CONTENDERS = {
     "PyTorch's ONNX export": functools.partial(torch_onnx, sizes=[("batch", 1)]),
     "model.onnx": functools.partial(model_onnx, sizes=[("batch", 1), ("height", 28), ("width", 28)]),
     "model.int8.onnx": functools.partial(model_int8_onnx, sizes=[("batch", 1), ("height", 28), ("width", 28)]),
@@ -122,18 +122,20 @@ OF_FIXED_SIZE = {
 
 
 def main(name, folder, threads, fixed=None):
-    """Serve the median seconds of a call at each batch size."""
-    denoise = (CONTENDERS[name] if fixed is None else OF_FIXED_SIZE[name])(folder, int(threads))
+    """Serve measurements: the median seconds of a call at each batch size."""
+    denoise = (CONTENDERS[name] if fixed is None else FIXED_SIZE_CONTENDERS[name])(folder, int(threads))
     images = np.load(Path(folder, "noisy.npy"))
 
     def measure():
-        return {f"batch {size}": seconds_a_call(denoise, images[:size]) for size in (BATCHES if fixed is None else [1])}
+        return {
+            f"batch {size}": seconds_per_call(denoise, images[:size]) for size in (BATCHES if fixed is None else [1])
+        }
 
     serve(measure)
 
 
-def seconds_a_call(function, *arguments):
-    """Return the median over repeated calls."""
+def seconds_per_call(function, *arguments):
+    """Return the median seconds of repeated calls."""
     times = []
     while len(times) < MIN_CALLS or sum(times) < SECONDS:
         start = time.perf_counter()

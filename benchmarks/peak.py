@@ -1,4 +1,4 @@
-"""Contenders for the limit: how many multiply-adds a second this machine does in large products and convolutions.
+"""Contenders for peak speed: multiply-adds per second in a large matrix product and a large convolution.
 
 python -m benchmarks.peak CONTENDER THREADS    (started by `python -m benchmarks`)
 """
@@ -8,16 +8,16 @@ import sys
 import numpy as np
 
 from benchmarks.contender import serve
-from benchmarks.inference import onnx_session, seconds_a_call
+from benchmarks.inference import onnx_session, seconds_per_call
 
-SIDE = 1024  # of square matrices
-IMAGES, CHANNELS, SIZE, KERNEL = 16, 64, 56, 3  # of a convolution that keeps its size and channels
+SIDE = 1024  # height and width of the matrices
+IMAGES, CHANNELS, SIZE, KERNEL = 16, 64, 56, 3  # the convolution's output has the shape of its input
 MATMUL = SIDE**3  # multiply-adds
 CONV = IMAGES * SIZE**2 * KERNEL**2 * CHANNELS**2
 
 
 def onnxruntime_products(threads):
-    """Return functions without arguments: a matrix product and a convolution by onnxruntime."""
+    """Return two functions without arguments: a matrix product and a convolution by onnxruntime."""
     from onnx import TensorProto, helper
 
     def runner(operator, shapes, **attributes):
@@ -37,7 +37,7 @@ def onnxruntime_products(threads):
 
 
 def torch_products(threads):
-    """Return functions without arguments: a matrix product and a convolution by PyTorch."""
+    """Return two functions without arguments: a matrix product and a convolution by PyTorch."""
     import torch
 
     torch.set_num_threads(threads)
@@ -51,12 +51,12 @@ CONTENDERS = {"onnxruntime": onnxruntime_products, "PyTorch": torch_products}
 
 
 def main(name, threads):
-    """Serve 10⁹ multiply-adds a second of both products."""
+    """Serve measurements: 10⁹ multiply-adds per second in each."""
     matmul, conv = CONTENDERS[name](int(threads))
     serve(
         lambda: {
-            "matrix product": MATMUL / seconds_a_call(matmul) / 1e9,
-            "convolution": CONV / seconds_a_call(conv) / 1e9,
+            "matrix product": MATMUL / seconds_per_call(matmul) / 1e9,
+            "convolution": CONV / seconds_per_call(conv) / 1e9,
         }
     )
 

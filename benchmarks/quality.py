@@ -1,6 +1,6 @@
-"""Contenders in time to quality: from the start of the process to a test MSE of 0.0117 on MNIST.
+"""Contenders in time to quality: the time from the start of the process to a test MSE of 0.0117 on MNIST.
 
-That is what the original reaches after its 5 epochs. (Started by `python -m benchmarks`.)
+The original reaches this MSE after its 5 epochs. `python -m benchmarks` starts the contenders:
 
 python -m benchmarks.quality CONTENDER
 """
@@ -19,7 +19,7 @@ MAX_EPOCHS = 15
 
 
 def ours(seed):
-    """Train by the recipe `quick`; return `(test MSE, epochs, seconds of evaluations that do not count)`."""
+    """Train with the recipe `quick`; return `(test MSE, epochs, seconds of evaluation that do not count)`."""
     import numpy as np
 
     from keras_dae.config import TrainConfig
@@ -37,7 +37,7 @@ def ours(seed):
 
 
 def torch_loop(seed):
-    """Train by the original's recipe, in PyTorch's faster layout, until the goal is reached; return as `ours` does."""
+    """Train with the original's recipe, in the faster memory layout, until the MSE reaches GOAL; return what `ours` does."""
     import torch
 
     from benchmarks.torch_original import Training, to_tensor
@@ -64,7 +64,7 @@ CONTENDERS = {"keras_dae, recipe quick": ours, "PyTorch, the original's recipe, 
 
 
 def main(name, seed=None):
-    """Serve measurements, each of a process of its own; or be such a process."""
+    """Serve measurements, each of which starts a new process; with a seed, be such a process."""
     if seed is not None:
         print(json.dumps(CONTENDERS[name](int(seed))))
         return

@@ -1,9 +1,9 @@
-"""Denoise real images that no training has seen: `python -m benchmarks.real_images --output-dir real`.
+"""Denoise images that were not used in training: `python -m benchmarks.real_images --output-dir real`.
 
-Two trainings by the commands of this package, each from folders: photographs (those that scikit-image ships) with
-synthetic noise, and pairs of clean and scanned pages (which this file draws and degrades). Then unseen images
-go through `python -m keras_dae.denoise`, as files; a table and a picture of each are written. What is shown of the
-photographs is in the public domain (CC0): `camera` by Lav Varshney, `chelsea` by Stefan van der Walt.
+The commands of this package train on two kinds of images from folders: photographs (from scikit-image) with synthetic
+noise, and pairs of clean and scanned pages (which this file draws and degrades). Then `python -m keras_dae.denoise`
+denoises files that were not used in training. For each kind, a table is printed and a picture is written. The pictures
+show photographs in the public domain (CC0): `camera` by Lav Varshney, `chelsea` by Stefan van der Walt.
 """
 
 import argparse
@@ -30,14 +30,14 @@ PAGE_SIZE = (480, 360)  # width, height
 FONTS = ("DejaVu Sans", "DejaVu Serif", "DejaVu Sans Mono", "STIXGeneral")
 WORDS = """a folder of noisy scans becomes a denoiser that runs anywhere the weights are trained on your own images and
 every export is proven to compute the same thing 0123456789 measured figures stand beside their commands"""
-TRAINING = {  # options of keras_dae.train, beside the folders
+TRAINING = {  # options of keras_dae.train, besides the folders
     "photographs": ["--epochs", 200, "--patches-per-image", 100],
     "pages": ["--epochs", 40, "--patches-per-image", 60],
 }
 
 
 def main(argv=None):
-    """Train, denoise and print a table; `--output-dir` gets the runs, the images and the pictures."""
+    """Train, denoise and print tables; write the runs, the images and the pictures into `--output-dir`."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.real_images", description=__doc__.splitlines()[0])
     parser.add_argument("--output-dir", type=Path, required=True, help="new folder")
     folder = parser.parse_args(argv).output_dir
@@ -51,7 +51,7 @@ def main(argv=None):
 
 
 def photographs(folder, noise):
-    """Train on scikit-image's photographs, denoise two that were held back."""
+    """Train on scikit-image's photographs; denoise two held-out ones."""
     for name in ("train", "clean", "noisy"):
         (folder / name).mkdir(parents=True)
     for path in Path(skimage.__file__).parent.glob("data/*"):
@@ -67,7 +67,7 @@ def photographs(folder, noise):
 
 
 def pages(folder):
-    """Train on pairs of drawn pages and their scans, denoise scans of other pages."""
+    """Train on pairs of drawn pages and their scans; denoise scans of other pages."""
     for number in range(PAGES + UNSEEN_PAGES):
         clean = draw_page(number)
         place = folder / "train" if number < PAGES else folder
@@ -81,7 +81,7 @@ def pages(folder):
 
 
 def draw_page(number):
-    """Return a page of text: a grey image, black on white, lightly turned."""
+    """Return a page of text: a grey image, black on white, slightly rotated."""
     random = np.random.default_rng([1, number])
     page = Image.new("L", PAGE_SIZE, 255)
     draw, top = ImageDraw.Draw(page), 12
@@ -94,7 +94,7 @@ def draw_page(number):
 
 
 def scan(page, number):
-    """Return a page as a poor scanner gives it: out of focus, too few photons, sensor noise, a strong JPEG."""
+    """Return the page as from a poor scanner: out of focus, few photons, sensor noise, JPEG of low quality."""
     random = np.random.default_rng([2, number])
     light = np.asarray(page.filter(ImageFilter.GaussianBlur(0.7)), float) / 255 * 0.75 + 0.12
     photons = random.uniform(25, 60)
@@ -105,7 +105,7 @@ def scan(page, number):
 
 
 def train_and_denoise(folder, *options):
-    """Train into `folder/run`, denoise `folder/noisy` into `folder/denoised`, by this package's commands."""
+    """Train into `folder/run` and denoise `folder/noisy` into `folder/denoised`, with the commands of this package."""
     run = folder / "run"
     for command in (
         ["keras_dae.train", "--recipe", "best", "--batch-size", 32, "--output-dir", run, *options],
@@ -116,9 +116,9 @@ def train_and_denoise(folder, *options):
 
 
 def compare(folder, crops):
-    """Print the PSNR of noisy, classically denoised and denoised files, and write a picture of some crops.
+    """Print the PSNR of the noisy and of the denoised files, and write a picture of some crops.
 
-    The classical methods get the parameters that are best for the very image.
+    The classical methods use the parameters that are best for each single image.
     """
     print(f"{'PSNR in dB':16}" + "".join(f"{name:>18}" for name in ("noisy", *BASELINES, "keras_dae")))
     table = []

@@ -1,7 +1,8 @@
-"""How many images a second the Ray Serve app answers, and how soon: `python -m benchmarks.serving_load RUN`.
+"""Measure throughput and latency of the Ray Serve app: `python -m benchmarks.serving_load RUN`.
 
-REST by wrk, gRPC by its own asynchronous client, on loopback, a 28×28 PNG or several a request. Everything shares this
-machine's cores with the server. Needs wrk, and pip install -e '.[ray]'.
+REST requests come from wrk, gRPC requests from an asynchronous client in this process, both over loopback. A request
+has one or several 28×28 PNG files. The clients share the cores with the server. Needs wrk, and
+pip install -e '.[ray]'.
 """
 
 import argparse
@@ -24,26 +25,32 @@ from keras_dae.errors import UserError, run_command
 
 PORT, GRPC_PORT = 8501, 8500
 CONNECTIONS = 16
-SECONDS = 10  # for each figure
-MOST = 100_000  # requests of the gRPC client, should they fail at once
+SECONDS = 10  # of load for each line of the table
+MAX_REQUESTS = 100_000  # of the gRPC client, in case they fail immediately
 INSTANCES = (1, 32)  # images in a request
 
 
 def main(argv=None):
-    """Command line; returns the exit status: 1 when a request failed."""
+    """Run `measure`; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.serving_load", description=__doc__.splitlines()[0])
     parser.add_argument("run", help="run folder with model.onnx, or the name of a shipped model")
-    parser.add_argument("--replicas", type=int, nargs="+", default=[1, 2], help="(1 2)")
-    parser.add_argument("--seconds", type=int, default=SECONDS, help="for each figure (%(default)s)")
+    parser.add_argument("--replicas", type=int, nargs="+", default=[1, 2], help="numbers of replicas to measure (1 2)")
+    parser.add_argument(
+        "--seconds", type=int, default=SECONDS, help="seconds of load for each line of the table (%(default)s)"
+    )
     options = parser.parse_args(argv)
     return run_command(measure, options.run, options.replicas, options.seconds)
 
 
 def measure(run, replicas, seconds):
-    """Print a line of a table for each number of replicas, protocol and number of images a request."""
+    """Print a line for each number of replicas, protocol and number of images per request.
+
+    Raises:
+        UserError: wrk is missing, the app does not start, or a request failed.
+    """
     if not shutil.which("wrk"):
         raise UserError("expected wrk to be installed (Debian has it as a package)")
-    print("| replicas | protocol | images a request | images/s | p50 ms | p99 ms | requests | errors |")
+    print("| replicas | protocol | images per request | images/s | p50 ms | p99 ms | requests | errors |")
     print("|---|---|---|---|---|---|---|---|")
     failed = 0
     for count in replicas:
@@ -65,7 +72,7 @@ def measure(run, replicas, seconds):
 
 
 class Server:
-    """The app in a process of its own, while the block lasts."""
+    """The app in a separate process, while the block lasts."""
 
     def __init__(self, run, replicas):
         options = ["--replicas", replicas, replicas, "--port", PORT, "--grpc-port", GRPC_PORT]
@@ -82,7 +89,7 @@ class Server:
 
 
 def pngs(count):
-    """Return as many noisy digits as PNG files."""
+    """Return `count` noisy digits, each as the content of a PNG file."""
     digits = render_digits(count, seed=0)[0]
     noisy = np.clip(digits / 255 + 0.5 * np.random.default_rng(0).standard_normal(digits.shape), 0, 1)
     contents = []
@@ -94,7 +101,7 @@ def pngs(count):
 
 
 def load_rest(images, seconds):
-    """Return what wrk found: requests, seconds, p50 and p99 in milliseconds, errors."""
+    """Send REST requests with wrk; return requests, seconds, p50 and p99 in milliseconds, and errors."""
     instances = [{"b64": base64.b64encode(image).decode()} for image in images]
     with tempfile.NamedTemporaryFile("w", suffix=".json") as body:
         json.dump({"signature_name": "denoise_image", "instances": instances}, body)
@@ -108,7 +115,7 @@ def load_rest(images, seconds):
 
 
 def load_grpc(images, seconds):
-    """Return the same of a gRPC client in this process."""
+    """Send gRPC requests from this process; return what `load_rest` does."""
     return asyncio.run(_load_grpc(images, seconds))
 
 
@@ -125,7 +132,7 @@ async def _load_grpc(images, seconds):
 
     async def client(stub):
         nonlocal failed
-        while len(times) + failed < MOST and time.perf_counter() < start + seconds:
+        while len(times) + failed < MAX_REQUESTS and time.perf_counter() < start + seconds:
             sent = time.perf_counter()
             try:
                 await stub.Predict(request, timeout=60)

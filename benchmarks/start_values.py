@@ -1,4 +1,4 @@
-"""Does any seed collapse? The first steps of each recipe: `python -m benchmarks.start_values --data-dir DIR`."""
+"""Train the first steps of each recipe, to find seeds that collapse: `python -m benchmarks.start_values`."""
 
 import argparse
 import os
@@ -12,10 +12,10 @@ from keras_dae.errors import run_command
 
 
 def first_steps(config, dataset, steps):
-    """Train only `steps` steps of the whole schedule; return `(validation MSE, variation)`.
+    """Train only the first `steps` steps of the schedule; return `(validation MSE, variation)`.
 
-    The variation is the standard deviation of the denoised images across images, as a share of the clean images'
-    own: 0 for a network that gives the same image always.
+    The variation is the standard deviation across the denoised images, divided by that across the clean images. It is 0
+    for a network whose output is always the same image.
     """
     from keras_dae.data.batches import epoch_plan, evaluation_images, training_batches
     from keras_dae.train.fit import compiled_model
@@ -29,7 +29,7 @@ def first_steps(config, dataset, steps):
 
 
 def main(argv=None):
-    """Print a line for each recipe and seed, and how many collapsed."""
+    """Print a line for each recipe and seed, and the number of seeds that collapsed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.start_values", description=__doc__)
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--steps", type=int, default=300)

@@ -1,4 +1,4 @@
-"""The results as tables in Markdown, and as a plot."""
+"""The results of `python -m benchmarks` as Markdown tables and as a plot."""
 
 from statistics import median
 
@@ -7,17 +7,18 @@ from benchmarks.inference import BATCHES
 from benchmarks.quality import GOAL
 
 PYTORCH_IN_PYTHON = ("PyTorch eager", "PyTorch eager, channels_last", "torch.compile, channels_last")
-# Of the network, forward, for a 28×28 image: the encoder's, and as many again. Three times that to train on it.
+# Multiply-adds of the network's forward pass on a 28×28 image: the encoder's, and as many again for the decoder.
+# A training step on the image takes three times as many.
 MULTIPLY_ADDS = 2 * (14**2 * 3**2 * 1 * 16 + 7**2 * 3**2 * 16 * 32 + 3**2 * 5**2 * 32 * 64)
 
 
 def table(results):
-    """Return all that was measured as Markdown: a table a section, then the ratios."""
+    """Return all results as Markdown: one table for each section, then the ratios."""
     machine = results["machine"]
     names = ("python", "tensorflow", "keras", "onnxruntime", "torch")
     parts = [
         f"{machine['processor']}, {machine['cores']} cores; {', '.join(f'{name} {machine[name]}' for name in names)}. "
-        f"Medians of {results['rounds']} rounds; in each, all contenders of a table take turns, each in a process."
+        f"Medians of {results['rounds']} rounds. In each round, all contenders of a table take turns, each in its process."
     ]
     by_batch = {f"batch {size}": (f"batch {size}", lambda seconds, size=size: size / seconds) for size in BATCHES}
     for section, heading, figures in (
@@ -41,7 +42,7 @@ def table(results):
 
 
 def latency(heading, contests):
-    """Return the milliseconds of a call with one image."""
+    """Return a table of the milliseconds that a call with one image takes."""
     header = [heading, *contests]
     contenders = next(iter(contests.values()))
     return rows(header, [
@@ -51,7 +52,7 @@ def latency(heading, contests):
 
 
 def ratios(results):
-    """Return `{what: ratio}`, each the median over the rounds of a ratio within a round."""
+    """Return the ratios of the results, name -> ratio: each is the median over the rounds of a ratio within a round."""
     found = {}
     peaks = {
         name: 1e9 * max(median(measured["convolution"]) for measured in contest.values())
@@ -93,7 +94,11 @@ def ratios(results):
 
 
 def threads_name(count):
-    """Return the name of the contests with so many threads."""
+    """Return the name of the contests with this number of threads.
+
+    >>> threads_name(1), threads_name(2)
+    ('1 thread', '2 threads')
+    """
     return f"{count} thread{'s' * (count > 1)}"
 
 
@@ -104,12 +109,16 @@ def rows(header, lines):
 
 
 def number(value):
-    """Return a number with three digits, or all that stand before the point."""
+    """Return a number with three significant digits, or without decimals from 100 on.
+
+    >>> number(0.12345), number(12345.6)
+    ('0.123', '12,346')
+    """
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def plot(results, path):
-    """Write images/s against the batch size, a panel for each number of threads."""
+    """Plot images/s against the batch size, in one panel for each number of threads."""
     from matplotlib.figure import Figure
 
     contests = results["inference"]
@@ -122,6 +131,6 @@ def plot(results, path):
         axes.set(xscale="log", yscale="log", xlabel="batch size", title=name, xticks=BATCHES, xticklabels=BATCHES)
         axes.grid(alpha=0.3)
         axes.minorticks_off()
-    figure.axes[0].set_ylabel("28×28 images a second")
+    figure.axes[0].set_ylabel("28×28 images/s")
     figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside right center", fontsize="small")
     figure.savefig(path, dpi=110, format="png")

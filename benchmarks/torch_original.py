@@ -1,4 +1,4 @@
-"""The PyTorch original, written as an experienced PyTorch user would: what keras_dae is compared with."""
+"""The PyTorch original that keras_dae is compared with, as an experienced PyTorch user would write it."""
 
 import sys
 
@@ -8,7 +8,10 @@ from torch import nn
 
 
 class Autoencoder(nn.Module):
-    """The original network: float32 `(batch, channels, height, width)` in [0, 1], sizes multiples of 4, at least 20."""
+    """The original network: float32 `(batch, channels, height, width)` in [0, 1].
+
+    See `keras_dae.networks.geometry` for the sizes that fit.
+    """
 
     def __init__(self, channels=1):
         super().__init__()
@@ -34,13 +37,13 @@ class Autoencoder(nn.Module):
 
 
 class Training:
-    """The original's training: Adam 0.001, MSE, noise factor 0.5, on `clean`, which stays in memory as floats.
+    """The original's training: Adam with learning rate 0.001, MSE, noise factor 0.5, all images in memory as float32.
 
     Args:
         clean: float32 tensor `(n, 1, 28, 28)` in [0, 1].
-        batch_size: images a step.
-        channels_last: whether images and kernels lie in memory channel by channel, or pixel by pixel.
-        compiled: whether `torch.compile` makes the network's code.
+        batch_size: images per step.
+        channels_last: whether images and kernels are stored pixel by pixel, not channel by channel.
+        compiled: whether `torch.compile` compiles the network.
     """
 
     def __init__(self, clean, batch_size, channels_last=False, compiled=False):
@@ -51,7 +54,7 @@ class Training:
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=0.001, fused=True)
 
     def epoch(self):
-        """Train on all images once, in a new order and with new noise; return the mean loss."""
+        """Train on all images once, in a new order and with new noise; return the mean loss of the batches."""
         losses = []
         for rows in torch.randperm(len(self.clean)).split(self.batch_size):
             clean = self.clean[rows]
@@ -64,7 +67,7 @@ class Training:
         return torch.stack(losses).mean().item()
 
     def error(self, noisy, clean):
-        """Return the mean squared error on all images."""
+        """Return the mean squared error over all images."""
         with torch.inference_mode():
             parts = zip(noisy.split(256), clean.split(256))
             return sum((self.run(a) - b).square().sum().item() for a, b in parts) / clean.numel()
@@ -83,7 +86,7 @@ def load(weights):
 
 
 def export_onnx(weights, path):
-    """Write PyTorch's own ONNX export of the network, for 28×28 images in batches of any size."""
+    """Write PyTorch's own ONNX export of the network, for 28×28 images and any batch size."""
     torch.onnx.export(
         load(weights).eval(),
         (torch.rand(2, 1, 28, 28),),

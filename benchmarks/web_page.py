@@ -1,6 +1,6 @@
-"""How fast the web page is: from its address to the first denoised image, and for each image after that.
+"""Measure the web page: the time until the first denoised image, and the time for each image after that.
 
-python -m benchmarks.web_page site    (KERAS_DAE_NODE_MODULES: the folder with puppeteer-core; needs chromium)
+python -m benchmarks.web_page site    (needs chromium, and puppeteer-core in the folder KERAS_DAE_NODE_MODULES)
 """
 
 import argparse
@@ -19,17 +19,21 @@ from keras_dae.errors import UserError, run_command
 
 
 def main(argv=None):
-    """Print medians over the rounds, each in a new browser; the site comes from this machine."""
+    """Print medians over the rounds, each in a new browser. This process serves the site."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.web_page", description=__doc__.splitlines()[0])
     parser.add_argument("site", help="folder that python -m export web wrote")
     add_rounds(parser, 5)
-    parser.add_argument("--picture", default="", help="PNG file to write of the page, a digit being drawn")
+    parser.add_argument("--picture", default="", help="PNG file for a picture of the page while a digit is drawn")
     options = parser.parse_args(argv)
-    return run_command(report, **vars(options))
+    return run_command(measure_and_print, **vars(options))
 
 
-def report(site, rounds, picture):
-    """Measure with and without the headers that threads need, and print. Raises `UserError` if something is missing."""
+def measure_and_print(site, rounds, picture):
+    """Measure with and without the headers that threads need; print the results.
+
+    Raises:
+        UserError: Node.js, Chromium or puppeteer-core is missing.
+    """
     if not Path(os.environ.get("KERAS_DAE_NODE_MODULES", ""), "puppeteer-core").is_dir():
         raise UserError("expected KERAS_DAE_NODE_MODULES to name a folder with puppeteer-core (npm install)")
     if missing := [name for name in ("node", "chromium") if not shutil.which(name)]:
@@ -46,7 +50,7 @@ def report(site, rounds, picture):
 
 
 def measure(site, headers, rounds, picture=""):
-    """Return what web_page.cjs found, the site being served with these headers; `picture` is a PNG file to write."""
+    """Serve the site with these headers; return the results of web_page.cjs, which writes `picture` if it is given."""
     with make_server(site, extra_headers=headers) as server:
         threading.Thread(target=server.serve_forever).start()
         url = f"http://127.0.0.1:{server.server_port}/"

@@ -1,9 +1,8 @@
-"""Two workers against one process, one core each: `python -m benchmarks.workers`.
+"""Compare two workers with one process, on one core each: `python -m benchmarks.workers`.
 
-Trainings as a user starts them, in turn; images a second, medians over the epochs after the second: by then nothing is
-compiled any more.
-TensorFlow listens on all addresses; `unshare -rn sh -c 'ip link set lo up; python -m benchmarks.workers'` keeps the
-world out.
+The trainings are started in turn, as a user starts them. The result is the median of images/s over the epochs from the
+third on, when nothing is compiled any more. TensorFlow listens on all addresses. To run without a network:
+`unshare -rn sh -c 'ip link set lo up; python -m benchmarks.workers'`.
 """
 
 import argparse
@@ -23,10 +22,10 @@ IMAGES, EPOCHS, PORT = 12_000, 7, 20_000
 
 
 def images_per_second(count, batch_size, folder, images=IMAGES):
-    """Return images a second of a training, once it runs, with `count` processes of one core each.
+    """Return the median images/s of a training with `count` processes on one core each.
 
     Raises:
-        RuntimeError: one of them failed; with what it said.
+        RuntimeError: a process failed. The message has its output.
     """
     cluster = {"worker": [f"127.0.0.1:{PORT + worker}" for worker in range(count)]}
     tasks = [{"type": "worker", "index": worker} for worker in range(count)]
@@ -56,7 +55,7 @@ def images_per_second(count, batch_size, folder, images=IMAGES):
 
 
 def main(argv=None):
-    """Print medians over the rounds."""
+    """Print medians over the rounds for each batch size."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.workers", description=__doc__.splitlines()[0])
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[100, 256, 1024])
     add_rounds(parser, 5)

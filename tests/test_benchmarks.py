@@ -5,7 +5,7 @@ import re
 import pytest
 
 from benchmarks.contender import take_turns
-from benchmarks.inference import BATCHES, OF_FIXED_SIZE
+from benchmarks.inference import BATCHES, FIXED_SIZE_CONTENDERS
 from benchmarks.inference import CONTENDERS as WAYS
 from benchmarks.summary import MULTIPLY_ADDS, plot, ratios, table
 
@@ -53,7 +53,7 @@ def results():
         "machine": dict.fromkeys(names, 9),
         "rounds": 3,
         "inference": {"1 thread": contest(seconds)},
-        "fixed_size": {"1 thread": contest({name: seconds[name] / 4 for name in OF_FIXED_SIZE})},
+        "fixed_size": {"1 thread": contest({name: seconds[name] / 4 for name in FIXED_SIZE_CONTENDERS})},
         "peak": {"1 thread": products},
     }
 
