@@ -37,7 +37,7 @@ def ours(seed):
 
 
 def torch_loop(seed):
-    """Train with the original's recipe, in the faster memory layout, until the MSE reaches GOAL; return what `ours` does."""
+    """Train with the original's recipe and the faster memory layout until the MSE is GOAL; return what `ours` does."""
     import torch
 
     from benchmarks.torch_original import Training, to_tensor
