@@ -1,4 +1,4 @@
-"""Contenders on one large image: 4,000×4,000 grey pixels of 8 bits, in memory, on all cores.
+"""Contenders on one large image in memory: 4,000×4,000 grey pixels of 8 bits, on all cores.
 
 python -m benchmarks.large_image CONTENDER FOLDER    (started by `python -m benchmarks`)
 """
@@ -16,7 +16,7 @@ SIDE = 4000  # pixels
 
 
 def whole(prepare):
-    """Return a contender that gives the whole image to one of `benchmarks.inference` at once."""
+    """Return a contender that gives the whole image at once to a function of `benchmarks.inference`."""
 
     def prepared(folder):
         denoise = prepare(folder, cores())
@@ -38,7 +38,7 @@ CONTENDERS = {
 
 
 def main(name, folder):
-    """Serve the pixels a second of one image."""
+    """Measure pixels/s of one image, whenever `python -m benchmarks` asks for it."""
     denoise = CONTENDERS[name](folder)
     image = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE), np.uint8)
 

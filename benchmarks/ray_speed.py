@@ -1,4 +1,4 @@
-"""How fast Ray denoises Parquet files, against the local engine's processes, and what a plan for more machines needs.
+"""How fast Ray denoises Parquet files, compared with the local engine's processes, and what more machines would need.
 
 python -m benchmarks.ray_speed --output ray_speed.json
 """
@@ -26,20 +26,21 @@ from keras_dae._util.threads import cores
 from keras_dae.data.digits import render_digits
 from keras_dae.denoise.batching import denoise_contents
 from keras_dae.denoise.denoiser import load_denoiser, model_file
-from keras_dae.denoise.files import Work
 from keras_dae.denoise.process_pool import map_in_processes
-from keras_dae.denoise.ray import filesystem as storage
-from keras_dae.denoise.ray import parquet as shards
+from keras_dae.denoise.ray.chunks import run_chunks
 from keras_dae.denoise.ray.cluster import cluster
-from keras_dae.denoise.ray.job import denoise_on_ray, run_parts
+from keras_dae.denoise.ray.filesystem import atomic_stream, list_files
+from keras_dae.denoise.ray.job import denoise_on_ray
+from keras_dae.denoise.ray.parquet import denoise_parquet
+from keras_dae.denoise.work import Work
 from keras_dae.images.codec import DENOISABLE_SUFFIXES, decode, encode
 
-DIFFERENT = 10_000  # images; the shards repeat them
-TASKS = 400  # of one image, to see what a task costs
+DIFFERENT = 10_000  # number of different images; the Parquet files repeat them
+TASKS = 400  # of one image each, to measure the cost of a task
 
 
 def main(argv=None):
-    """Print and write the figures; the engines take turns, `--rounds` times."""
+    """Print and write the figures. The engines take turns, `--rounds` times."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.ray_speed", description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="mnist", help="run folder, .onnx file or name")
     parser.add_argument("--images", type=int, default=100_000)
@@ -66,7 +67,7 @@ def main(argv=None):
 
 
 def noisy_pngs(count):
-    """Return that many PNG files of 28×28 noisy digits, as bytes."""
+    """Return the content of PNG files of noisy digits, 28×28 pixels."""
     digits = render_digits(count, seed=0)[0]
     noise = np.random.default_rng(0).normal(0, 127, digits.shape)
     return [png(image) for image in np.uint8(np.clip(digits + noise, 0, 255))]
@@ -80,7 +81,7 @@ def png(pixels):
 
 
 def write_shards(folder, images, count, number):
-    """Write `count` images, from the start again when they end, into `number` Parquet files."""
+    """Write `count` images into `number` Parquet files. If there are fewer images, they are repeated."""
     folder.mkdir()
     for shard in range(number):
         rows = range(shard * count // number, (shard + 1) * count // number)
@@ -89,7 +90,10 @@ def write_shards(folder, images, count, number):
 
 
 def engines(folder, options):
-    """Return images/s of both engines, by what many images take longer than one a core: workers start for both."""
+    """Return images/s of both engines, from the difference in time between many images and one image per core.
+
+    The difference leaves out the time that workers take to start.
+    """
     seconds = {"local": {"few": [], "many": []}, "ray": {"few": [], "many": []}}
     for _ in range(options.rounds):
         for engine, denoise in (("local", denoise_locally), ("ray", denoise_on_ray_quietly)):
@@ -110,30 +114,30 @@ def engines(folder, options):
 
 
 def denoise_locally(source, model, output):
-    """Denoise Parquet files as the Ray engine does, but in the local engine's processes: one a core."""
+    """Denoise Parquet files as the Ray engine does, but in the local engine's processes, one per core."""
     works = [Work(path, output / path.name) for path in sorted(source.iterdir())]
     assert not any(error for _, error in map_in_processes(denoiser_of_shards, (model,), works, cores()))
 
 
 def denoiser_of_shards(model):
-    """Return a function that denoises one Parquet file; what each process makes first."""
+    """Return a function that denoises one Parquet file. Each process calls this once."""
     return functools.partial(denoise_shard, load_denoiser(model, threads=1))
 
 
 def denoise_shard(denoiser, work):
-    """Denoise a Parquet file; return what failed."""
-    with open(work.source, "rb") as source, storage.atomic_stream(LocalFileSystem(), work.target) as target:
-        return shards.denoise_shard(denoiser, source, target)[1]
+    """Denoise a Parquet file. Return the failures."""
+    with open(work.source, "rb") as source, atomic_stream(LocalFileSystem(), work.target) as target:
+        return denoise_parquet(denoiser, source, target).failures
 
 
 def denoise_on_ray_quietly(source, model, output, processes=None):
-    """Denoise on Ray, which is running; the report isn't shown."""
+    """Denoise on Ray, which must be running, without printing the summary."""
     with contextlib.redirect_stderr(io.StringIO()):
         denoise_on_ray([source], model, output, processes=processes)
 
 
 def one_core(images, model):
-    """Return images/s of one thread, what takes the time, and bytes an image."""
+    """Return images/s of one thread, the share of decoding and encoding, and bytes per image."""
     denoiser = load_denoiser(model, threads=1)
     list(denoise_contents(denoiser, images[:500]))
     start = time.perf_counter()
@@ -156,27 +160,27 @@ def one_core(images, model):
 
 
 def listing(folder, images):
-    """Write each image as a file of its own; return how many files/s a folder lists."""
+    """Write each image to a file. Return how many files/s are listed."""
     folder.mkdir()
     for index, image in enumerate(images):
         (folder / f"{index}.png").write_bytes(image)
     start = time.perf_counter()
-    found = storage.find(LocalFileSystem(), folder, DENOISABLE_SUFFIXES)
+    found = list_files(LocalFileSystem(), folder, DENOISABLE_SUFFIXES)
     return {"listed_files_per_second": len(found) / (time.perf_counter() - start)}
 
 
 def tasks(folder, model, workers=1):
-    """Return what parts of one image each cost: seconds of all of it, and of the driver's processor.
+    """Return what chunks of one image cost, in seconds.
 
-    `actor_seconds` go by until actors with their model have done an image each, `task_seconds` for each further one,
-    `driver_seconds` is what the driver itself computes for it.
+    `actor_seconds` is the time until each worker has started, loaded the model and denoised one image. `task_seconds`
+    is the time for each further image, and `driver_seconds` the processor time of the driver for it.
     """
     files, content, seconds = sorted(folder.iterdir())[:TASKS], model_file(model).read_bytes(), []
     for several in (files[:workers], files):
         with tempfile.TemporaryDirectory() as output:
-            parts = [[Work(file, Path(output, file.name))] for file in several]
+            chunks = [[Work(file, Path(output, file.name))] for file in several]
             start, computed = time.perf_counter(), time.process_time()
-            run_parts(parts, workers, content, LocalFileSystem(), LocalFileSystem(), None)
+            run_chunks(chunks, workers, content, LocalFileSystem(), LocalFileSystem(), None)
             seconds.append((time.perf_counter() - start, time.process_time() - computed))
     (first, first_computed), (all_, all_computed) = seconds
     count = len(files) - workers

@@ -1,9 +1,9 @@
-"""From what one machine measures to what a cluster will need: a simulation, checked against measured runs first.
+"""How long a cluster will take: a simulation with the costs that one machine measures, checked against measured runs.
 
 python -m benchmarks.scaling --output-dir scaling     (scaling.json, scaling.md)
 
-The simulation knows a job's tasks, one after the other: the driver hands each out, a worker that is free takes it, the
-store gives and takes its bytes, the worker computes. Whatever is busy all the time is the bottleneck.
+The simulation follows the tasks of a job, one after the other. The driver hands out a task, and a free worker takes it.
+The object store reads and writes its bytes, and the worker computes. Whatever is busy all the time is the bottleneck.
 """
 
 import argparse
@@ -21,38 +21,42 @@ from benchmarks.ray_speed import DIFFERENT, denoise_on_ray_quietly, listing, noi
 from benchmarks.summary import number, rows
 from keras_dae._util.atomic import atomic_file
 from keras_dae._util.json_files import write_json
+from keras_dae.denoise.ray.chunks import chunk_limits
 from keras_dae.denoise.ray.cluster import cluster
-from keras_dae.denoise.ray.job import part_limits
 
-CHECKED_IMAGES, CHECKED = 50_000, [(1, 10), (1, 200), (2, 10), (2, 200)]  # workers and shards of the runs that check
+CHECKED_IMAGES, CHECKED = (
+    50_000,
+    [(1, 10), (1, 200), (2, 10), (2, 200)],
+)  # workers, Parquet files of measured runs
 PLANNED = (10_000_000, 1_000_000_000)  # images
 CORES = (2, 16, 64, 256, 1024)
 SHARD_IMAGES = 10_000
 CORES_A_MACHINE = 16
 
-# What is not measured. Amazon's "Best practices design patterns: optimizing Amazon S3 performance" has 5,500 GET and
-# 3,500 PUT requests a second and prefix. ListObjectsV2 gives 1,000 names a request, one request after the other.
-MACHINE_BYTES_PER_SECOND = 10e9 / 8  # a network of 10 Gbit/s
+# These are assumed, not measured. Amazon's "Best practices design patterns: optimizing Amazon S3 performance" states
+# 5,500 GET and 3,500 PUT requests per second and prefix. ListObjectsV2 returns 1,000 names per request, and requests
+# follow one another.
+MACHINE_BYTES_PER_SECOND = 10e9 / 8  # 10 Gbit/s
 STORE_READS, STORE_WRITES = 5500, 3500  # requests/s
-STORE_LISTED = 1000 / 0.1  # names/s, at 0.1 s a request
+STORE_LISTED = 1000 / 0.1  # names/s, at 0.1 s per request
 
 
 class Costs(NamedTuple):
-    """What a job is made of; seconds, but where it says otherwise."""
+    """What the parts of a job cost, in seconds unless a comment says otherwise."""
 
-    start: float  # of Ray, once
-    actor: float  # of a worker with its model; all start at the same time
-    dispatch: float  # of the driver, for a task
-    task: float  # of a worker, for a task, beside its images
-    image: float  # of a worker
-    image_bytes: float  # in and out together
+    start: float  # start of Ray
+    actor: float  # start of a worker, with its model; all start at the same time
+    dispatch: float  # time of the driver for a task
+    task: float  # time of a worker for a task, besides its images
+    image: float  # time of a worker for an image
+    image_bytes: float  # bytes read and written for an image
     listed: float  # files/s
     store_bytes: float = math.inf  # bytes/s of all machines together
-    store_files: float = math.inf  # files/s that are read and written
+    store_files: float = math.inf  # files/s, read and written
 
 
 class Outcome(NamedTuple):
-    """How long a job takes in seconds, and what share of it each part of the system is busy."""
+    """How many seconds a job takes, and for which fraction of that time each part of the system is busy."""
 
     seconds: float
     busy: dict
@@ -69,8 +73,8 @@ def simulate(costs, images, files, tasks, workers):
     for _ in range(tasks):
         driver += costs.dispatch
         begun = max(heapq.heappop(free), driver)
-        store = max(store, begun) + moving  # one task's bytes after another's
-        heapq.heappush(free, max(begun + computing, store))  # a task computes while its next bytes come
+        store = max(store, begun) + moving  # the tasks' bytes move one after the other
+        heapq.heappush(free, max(begun + computing, store))  # computing and moving overlap
     seconds = max(free)
     busy = {
         "listing": listing,
@@ -82,43 +86,43 @@ def simulate(costs, images, files, tasks, workers):
     return Outcome(seconds, {name: spent / seconds for name, spent in busy.items()})
 
 
-def parts_of(images, files, workers, bytes_an_image):
-    """Return in how many parts `keras_dae.denoise.ray.job` hands out a job; they are the simulation's tasks."""
+def chunks_of(images, files, workers, bytes_an_image):
+    """Return into how many chunks `keras_dae.denoise.ray.job` splits a job. Each is a task of the simulation."""
     bytes_of_all = images * bytes_an_image
-    most_files, most_bytes = part_limits(files, bytes_of_all, workers)
-    return math.ceil(files / max(1, min(most_files, most_bytes * files // bytes_of_all)))
+    max_files, max_bytes = chunk_limits(files, bytes_of_all, workers)
+    return math.ceil(files / max(1, min(max_files, max_bytes * files // bytes_of_all)))
 
 
 def measured_costs(figures):
-    """Return the `Costs` that were measured: files on a disk of this machine, which gives all that is asked for.
+    """Return the measured `Costs`, with files on a disk of this machine, whose speed does not limit anything.
 
-    What an image takes is from the first of the runs that check; the others are predicted.
+    The cost of an image comes from the first measured run. The simulation predicts the others.
     """
     first, task = figures["checked"][0], figures["task_seconds"]
-    parts = parts_of(CHECKED_IMAGES, first["shards"], first["workers"], figures["bytes_in"])
+    chunks = chunks_of(CHECKED_IMAGES, first["shards"], first["workers"], figures["bytes_in"])
     return Costs(
         start=figures["ray_init_seconds"],
         actor=figures["actor_seconds"],
         dispatch=figures["driver_seconds"],
         task=task,
-        image=(first["seconds"] - figures["actor_seconds"] - parts * task) / CHECKED_IMAGES,
+        image=(first["seconds"] - figures["actor_seconds"] - chunks * task) / CHECKED_IMAGES,
         image_bytes=figures["bytes_in"] + figures["bytes_out"],
         listed=figures["listed_files_per_second"],
     )
 
 
 def on_store(costs, workers):
-    """Return `costs` with an object store's limits, for as many machines as `workers` cores need."""
+    """Return `costs` with the limits of an object store and of the machines that have so many workers."""
     machines = math.ceil(workers / CORES_A_MACHINE)
     return costs._replace(
         listed=STORE_LISTED,
         store_bytes=machines * MACHINE_BYTES_PER_SECOND,
-        store_files=min(STORE_READS, STORE_WRITES),  # inputs and outputs under prefixes of their own
+        store_files=min(STORE_READS, STORE_WRITES),  # inputs and outputs have different prefixes
     )
 
 
 def check(folder, images, model, rounds):
-    """Return a list of `{workers, shards, seconds}`: measured runs, of which each is the median of `rounds`."""
+    """Return the measured runs as a list of `{workers, shards, seconds}`. The seconds are medians of the rounds."""
     for shards in {shards for _, shards in CHECKED}:
         write_shards(folder / str(shards), images, CHECKED_IMAGES, shards)
     seconds = {case: [] for case in CHECKED}
@@ -134,16 +138,16 @@ def check(folder, images, model, rounds):
     ]
 
 
-def report(figures):
-    """Return the figures as Markdown: what was measured, the check, the plan."""
+def scaling_table(figures):
+    """Return the figures as Markdown tables: the measured costs, the check of the simulation, and its predictions."""
     costs = measured_costs(figures)
     checked = []
     for case in figures["checked"]:
         workers, shards = case["workers"], case["shards"]
-        parts = parts_of(CHECKED_IMAGES, shards, workers, figures["bytes_in"])
-        simulated = simulate(costs._replace(start=0), CHECKED_IMAGES, shards, parts, workers).seconds
+        chunks = chunks_of(CHECKED_IMAGES, shards, workers, figures["bytes_in"])
+        simulated = simulate(costs._replace(start=0), CHECKED_IMAGES, shards, chunks, workers).seconds
         checked.append([
-            str(workers), str(shards), str(parts), number(case["seconds"]), number(simulated),
+            str(workers), str(shards), str(chunks), number(case["seconds"]), number(simulated),
             f"{simulated / case['seconds']:.2f}",
         ])  # fmt: skip
     planned = []
@@ -151,8 +155,8 @@ def report(figures):
         for form, a_file in (("PNG", 1), ("Parquet", SHARD_IMAGES)):
             for workers in CORES:
                 files = images // a_file
-                parts = parts_of(images, files, workers, figures["bytes_in"])
-                outcome = simulate(on_store(costs, workers), images, files, parts, workers)
+                chunks = chunks_of(images, files, workers, figures["bytes_in"])
+                outcome = simulate(on_store(costs, workers), images, files, chunks, workers)
                 name, share = max(outcome.busy.items(), key=lambda item: item[1])
                 planned.append([
                     f"{images:,}", form, f"{workers:,}", number(outcome.seconds / 3600),
@@ -161,13 +165,13 @@ def report(figures):
     measured = [[name.replace("_", " "), number(value)] for name, value in figures.items() if name != "checked"]
     return "\n\n".join([
         rows(["measured on one machine", ""], measured),
-        rows(["workers", "files", "parts", "seconds", "simulated", "ratio"], checked),
+        rows(["workers", "files", "chunks", "seconds", "simulated", "ratio"], checked),
         rows(["images", "as", "cores", "hours", "images/s", "busiest"], planned),
     ]) + "\n"  # fmt: skip
 
 
 def measure(model, rounds):
-    """Return all figures of this machine."""
+    """Measure this machine. Return the figures."""
     images = noisy_pngs(DIFFERENT)
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
@@ -191,8 +195,8 @@ def main(argv=None):
     figures = measure(options.model, options.rounds)
     write_json(output / "scaling.json", figures)
     with atomic_file(output / "scaling.md") as temporary:
-        Path(temporary).write_text(report(figures), encoding="utf-8")
-    print(report(figures))
+        Path(temporary).write_text(scaling_table(figures), encoding="utf-8")
+    print(scaling_table(figures))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Kill denoising jobs on Ray, driver or worker, at random moments, and check that nothing is lost or done twice.
+"""Kill the driver or a worker of denoising jobs on Ray, at random moments, and check that all outputs are right.
 
-`python tests/campaign_ray.py` does so with a folder and Parquet files together, and reports.
+`python tests/campaign_ray.py` does this with a folder of PNG and Parquet files.
 """
 
 import argparse
@@ -24,10 +24,10 @@ from PIL import Image
 
 from keras_dae.denoise.denoiser import load_denoiser
 from keras_dae.denoise.files import denoise_files
-from keras_dae.denoise.ray.parquet import denoise_shard
+from keras_dae.denoise.ray.parquet import denoise_parquet
 
 ROOT = Path(__file__).parent.parent
-START = 120  # seconds within which Ray's workers have begun, or something is wrong; it takes some 5
+START = 120  # seconds until the campaign gives up waiting for Ray's workers, which take about 5 to start
 
 
 def png(pixels):
@@ -38,7 +38,15 @@ def png(pixels):
 
 
 def write_inputs(folder, shards, rows, files, seed=0):
-    """Write Parquet files of noisy 28×28 images, as Hugging Face does, and as many PNG files; return the folder."""
+    """Write Parquet files of noisy 28×28 images, as Hugging Face does, and PNG files. Return the folder.
+
+    Args:
+        folder: to write into.
+        shards: number of Parquet files.
+        rows: images in each Parquet file.
+        files: number of PNG files.
+        seed: of the noise.
+    """
     random = np.random.default_rng(seed)
     (folder / "more").mkdir(parents=True)
     for index in range(files):
@@ -58,7 +66,7 @@ def write_inputs(folder, shards, rows, files, seed=0):
 
 
 def command(source, model, output, *options):
-    """Return a command line that denoises `source` on Ray, in a network namespace of its own."""
+    """Return a command line that denoises `source` on Ray, in a separate network namespace."""
     arguments = [source, "--model", model, "--output-dir", output, "--engine", "ray", *options]
     return [*ALONE, sys.executable, "-m", "keras_dae.denoise", *map(str, arguments)]
 
@@ -72,7 +80,7 @@ def start(*arguments):
 
 
 def processes_beside(pid):
-    """Return process number -> command line of what is in the same network namespace as `pid`."""
+    """Return `{process id: command line}` of the processes in the network namespace of the process `pid`."""
     beside = {}
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # it ended meanwhile
@@ -82,12 +90,18 @@ def processes_beside(pid):
 
 
 def workers_beside(pid):
-    """Return the process numbers of the actors of a job, sorted."""
+    """Return the sorted process ids of the workers of a job."""
     return sorted(number for number, line in processes_beside(pid).items() if line.startswith("ray::MapWorker"))
 
 
 def kill(process, what, choose=random):
-    """Send SIGKILL to the `driver`, and wait until its workers are gone, or to one `worker`; return whether it did."""
+    """Send SIGKILL to the driver, and wait until its workers have ended; or to one worker. Return whether it worked.
+
+    Args:
+        process: the driver.
+        what: `driver` or `worker`.
+        choose: random generator that chooses the worker.
+    """
     others, workers = processes_beside(process.pid), workers_beside(process.pid)
     if what == "worker":
         with contextlib.suppress(ProcessLookupError, IndexError):  # they ended meanwhile
@@ -100,7 +114,7 @@ def kill(process, what, choose=random):
     while any(map(_lives, workers)):
         assert time.monotonic() < deadline, "the driver was killed, but its workers go on"
         time.sleep(0.05)
-    for number in others:  # agents of Ray's that notice later
+    for number in others:  # Ray's agents, which notice it later
         with contextlib.suppress(ProcessLookupError):
             os.kill(number, signal.SIGKILL)
     return process.returncode == -signal.SIGKILL
@@ -108,39 +122,39 @@ def kill(process, what, choose=random):
 
 def _lives(pid):
     try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes() != b""  # empty once it has ended but is not waited for
+        return Path(f"/proc/{pid}/cmdline").read_bytes() != b""  # empty if it has ended and is a zombie
     except OSError:
         return False
 
 
 def content(folder):
-    """Return relative path -> bytes of all files that are not hidden: what a killed writer leaves is."""
+    """Return `{relative path: content}` of all files that are not hidden. What a killed writer leaves is hidden."""
     files = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 def denoise_locally(source, model, output):
-    """Denoise what `write_inputs` wrote without Ray, and return its `content`."""
+    """Denoise the files of `write_inputs` without Ray. Return the `content` of the output."""
     denoise_files([source], model, output)
     for path in source.glob("*.parquet"):
         with open(path, "rb") as noisy, open(output / path.name, "wb") as denoised:
-            denoise_shard(load_denoiser(model), noisy, denoised)
+            denoise_parquet(load_denoiser(model), noisy, denoised)
     return content(output)
 
 
 def campaign(source, model, output, expected, kills, seconds, seed=0):
-    """Kill jobs `kills` times in all, drivers and workers in turn, start again until done; return the jobs finished.
+    """Kill drivers and workers in turn, and start each job again until it is done. Return the number of finished jobs.
 
     Args:
-        source, model: of the job.
-        output: folder for the outputs, of one job after the other.
-        expected: what `content` must find after each.
-        kills: number of SIGKILLs.
-        seconds: from the first actor of an undisturbed job to its end; a kill comes after a random part of it.
-        seed: of the moments.
+        source, model: of the jobs.
+        output: folder for the outputs; it is removed after each job.
+        expected: the `content` of the outputs.
+        kills: number of SIGKILLs in all.
+        seconds: that an undisturbed job takes from the start of the first worker; kills happen within this time.
+        seed: of the random moments.
 
     Raises:
-        AssertionError: a job failed otherwise, or left other files.
+        AssertionError: a job failed in another way, or its outputs are wrong.
     """
     moments, killed, finished, process = random.Random(seed), 0, 0, None
     while killed < kills or process:
@@ -155,7 +169,7 @@ def campaign(source, model, output, expected, kills, seconds, seed=0):
                 process = None
                 continue
             if killed < kills:
-                continue  # the next one strikes the same job, if it is still there
+                continue  # the next kill hits the same job, if it still runs
         _, errors = process.communicate(timeout=300)
         assert process.returncode == 0, errors
         assert content(output) == expected
@@ -172,7 +186,7 @@ def _wait_for_workers(process):
 
 
 def main(argv=None):
-    """Command line of `campaign`: reports what was survived."""
+    """Run `campaign`, and print what was survived."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="mnist", help="run folder, .onnx file or name")
     parser.add_argument("--kills", type=int, default=10)

@@ -13,8 +13,9 @@ import numpy as np
 from keras_dae.config import TrainConfig
 from keras_dae.data import mnist
 from keras_dae.data.array_file import array_dataset, read_arrays
+from keras_dae.denoise.chunk import denoise_chunk
 from keras_dae.denoise.denoiser import load_denoiser
-from keras_dae.denoise.files import Work, denoise_part
+from keras_dae.denoise.work import Work
 from keras_dae.errors import UserError, printable
 from keras_dae.images.codec import decode
 from keras_dae.runs.folder import load_config
@@ -71,9 +72,9 @@ class Targets:
         source, target = self.folder / "image.png", self.folder / "denoised.png"
         source.write_bytes(content)
         target.unlink(missing_ok=True)
-        failed = denoise_part(self.denoiser, [Work(source, target)])
-        if failed:
-            assert printable(failed[0][1])
+        failures = denoise_chunk(self.denoiser, [Work(source, target)])
+        if failures:
+            assert printable(failures[0].error)
             assert not target.exists()
             return
         kind, pages = decode(content)

@@ -17,9 +17,11 @@ from PIL import Image, ImageSequence, UnidentifiedImageError
 from PIL.TiffImagePlugin import AppendingTiffWriter
 
 from export.to_onnx import export_onnx
+from keras_dae.denoise import files
 from keras_dae.denoise.__main__ import main
+from keras_dae.denoise.chunk import denoise_chunk
 from keras_dae.denoise.denoiser import load_denoiser
-from keras_dae.denoise.files import Work, denoise_part, split
+from keras_dae.denoise.work import Work, split_into_chunks
 from keras_dae.images.codec import decode, encode
 from keras_dae.images.npy import save_arrays
 from keras_dae.images.read import read_image
@@ -243,7 +245,7 @@ def test_folder_keeps_its_tree(tree, model, denoiser, tmp_path):
         assert np.array_equal(denoised, denoiser(noisy))
 
 
-def test_a_bad_file_costs_no_other(tree, model, tmp_path, capsys):
+def test_a_bad_file_does_not_stop_the_others(tree, model, tmp_path, capsys):
     (tree / "cut.png").write_bytes((tree / "0.png").read_bytes()[:200])
     (tree / "text\n.png").write_text("no image")
     (tree / "empty.jpg").write_bytes(b"")
@@ -269,11 +271,11 @@ def test_an_empty_file_comes_first(names, model, tmp_path, capsys):
     assert f"{len(names) - 1} denoised" in capsys.readouterr().err
 
 
-def test_split():
+def test_split_into_chunks():
     sizes = [0, 5, 5, 1, 0, 0, 0, 30, 0]
     works = [Work(Path(str(size)), None) for size in sizes]
-    parts = split(works, lambda work: int(work.source.name), most_files=3, most_bytes=10)
-    assert [[int(work.source.name) for work in part] for part in parts] == [[0, 5, 5], [1, 0, 0], [0], [30], [0]]
+    chunks = split_into_chunks(works, lambda work: int(work.source.name), max_files=3, max_bytes=10)
+    assert [[int(work.source.name) for work in chunk] for chunk in chunks] == [[0, 5, 5], [1, 0, 0], [0], [30], [0]]
 
 
 def test_a_stopped_job_does_only_what_is_missing(tree, model, tmp_path, capsys):
@@ -292,7 +294,7 @@ def test_a_stopped_job_does_only_what_is_missing(tree, model, tmp_path, capsys):
 def test_several_processes_give_the_same(tree, model, tmp_path, monkeypatch, capsys):
     (tree / "cut.png").write_bytes((tree / "0.png").read_bytes()[:200])
     assert run([tree], model, tmp_path / "one") == 1
-    monkeypatch.setattr("keras_dae.denoise.files.PART_FILES", 2)
+    monkeypatch.setattr(files, "MAX_CHUNK_FILES", 2)
     assert run([tree], model, tmp_path / "several", "--processes", "3") == 1
     assert "1 of 10 files" in capsys.readouterr().err
     made = [{path.name: path.read_bytes() for path in (tmp_path / name).rglob("*.*")} for name in ("one", "several")]
@@ -301,23 +303,23 @@ def test_several_processes_give_the_same(tree, model, tmp_path, monkeypatch, cap
 
 
 @pytest.mark.slow
-def test_a_process_that_dies_costs_only_the_file_it_had(tree, model, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("keras_dae.denoise.files.PART_FILES", 3)
-    monkeypatch.setattr("keras_dae.denoise.files._denoiser_of_parts", dying_at_the_third)
+def test_if_a_process_dies_only_its_file_fails(tree, model, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(files, "MAX_CHUNK_FILES", 3)
+    monkeypatch.setattr(files, "_load_chunk_denoiser", dying_at_the_third)
     assert run([tree], model, tmp_path / "out", "--processes", "2") == 1
     error = capsys.readouterr().err
     assert "1 of 9 files could not be denoised" in error
-    assert "3.png: the process that had it died" in error
+    assert "3.png: its process died" in error
     assert len([path for path in (tmp_path / "out").rglob("*.png") if path.name[0] != "."]) == 8
 
 
 def dying_at_the_third(model):
     denoiser = load_denoiser(model, threads=1)
 
-    def denoise(part):
-        if any(work.source.name == "3.png" for work in part):
+    def denoise(chunk):
+        if any(work.source.name == "3.png" for work in chunk):
             os.kill(os.getpid(), signal.SIGKILL)
-        return denoise_part(denoiser, part)
+        return denoise_chunk(denoiser, chunk)
 
     return denoise
 

@@ -1,4 +1,4 @@
-"""The same files and pixels through Ray as through the local engine, whatever dies; on a cluster of its own, alone."""
+"""Ray gives the same files and pixels as the local engine, whatever crashes. The cluster has a separate network."""
 
 import csv
 import io
@@ -24,17 +24,18 @@ from pyarrow.fs import LocalFileSystem
 
 from keras_dae.denoise.__main__ import main
 from keras_dae.denoise.denoiser import load_denoiser
-from keras_dae.denoise.files import Work, denoise_files
-from keras_dae.denoise.ray.job import _missing, _out_of_sight, _write_table, plan
-from keras_dae.denoise.ray.parquet import denoise_shard, image_column
-from keras_dae.denoise.ray.worker import RESULT, failure
+from keras_dae.denoise.files import denoise_files
+from keras_dae.denoise.ray.job import _invisible_outputs, _missing, _write_failed_table, list_inputs
+from keras_dae.denoise.ray.messages import ChunkResult, image_failure, result_from_row, result_to_table
+from keras_dae.denoise.ray.parquet import denoise_parquet, image_column
+from keras_dae.denoise.work import Work
 from keras_dae.errors import UserError
 from keras_dae.images.codec import decode
 
 MODEL = "mnist"
-PORT = 6379  # of a network that is the cluster's alone
+PORT = 6379  # in the cluster's network
 
-# A cluster and a driver that stays, so that only the first job waits for Ray to be imported; a line of input is a job.
+# Starts a cluster, and runs a job for each line of input. Only the first job waits until Ray is imported.
 DRIVER = """
 import contextlib, io, json, os, signal, socket, subprocess, sys, time
 from unittest import mock
@@ -44,10 +45,10 @@ from keras_dae.denoise import __main__ as denoise
 from keras_dae.denoise.ray import worker as ray_worker
 
 class Killed(ray_worker.Worker):
-    def __call__(self, part):
-        if any(path.endswith(b"deadly.png") for path in part["source"].to_pylist()):
+    def __call__(self, table):
+        if any(path.endswith(b"deadly.png") for path in table["source"].to_pylist()):
             os.kill(os.getpid(), signal.SIGKILL)
-        return super().__call__(part)
+        return super().__call__(table)
 
 for _ in range(300):
     with contextlib.suppress(ConnectionError), socket.create_connection(("127.0.0.1", int(sys.argv[1]))):
@@ -67,7 +68,7 @@ RAY += [f"--port={PORT}", "--num-cpus=2", "--include-dashboard=false", "--disabl
 
 
 class Cluster:
-    """A Ray cluster of 2 cores in a network namespace of its own, and a driver in it."""
+    """A Ray cluster of 2 cores in a separate network namespace, and a driver in it."""
 
     def __init__(self, log):
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "1" * 32}
@@ -76,19 +77,19 @@ class Cluster:
         self.driver = subprocess.Popen(command, env=environment, text=True, **pipes)
 
     def run(self, source, output, *options, patches=None):
-        """Denoise on the cluster, with some names of the driver's patched; return the exit status and stderr."""
+        """Denoise on the cluster, with some names patched in the driver. Return the exit status and stderr."""
         arguments = [source, "--model", MODEL, "--output-dir", output, "--engine", "ray"]
         arguments += ["--address", f"127.0.0.1:{PORT}", *options]
         print(json.dumps([[*map(str, arguments)], patches or {}]), file=self.driver.stdin, flush=True)
         return json.loads(self.driver.stdout.readline())
 
     def close(self):
-        kill(self.driver, "driver")  # and all else; asked politely, Ray takes half a minute
+        kill(self.driver, "driver")  # and all processes in its network; after SIGTERM, Ray takes half a minute
 
 
 @pytest.fixture(scope="module")
 def alone():
-    """Skip unless processes can be given a network of their own."""
+    """Skip the test unless this user may create network namespaces."""
     if reason := why_not():
         pytest.skip(reason)
 
@@ -151,7 +152,7 @@ def rows_denoised_one_by_one(path, column):
 
 @pytest.mark.slow
 def test_parquet_files(cluster, tmp_path):
-    """Schema, rows, row groups and codecs stay; a bad image becomes null and is named, and tried again."""
+    """Schema, rows, row groups and codecs stay. A bad image becomes null, is reported, and is tried again."""
     source = write_inputs(tmp_path / "in", shards=2, rows=60, files=1)
     table = pa.table({"n": range(3), "picture": [png(np.full((30, 30), 99, np.uint8)), b"no image", None]})
     pq.write_table(table, source / "more/plain.parquet")
@@ -185,15 +186,15 @@ def test_parquet_files(cluster, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_file_that_kills_costs_no_other(cluster, tmp_path):
+def test_only_the_file_that_crashes_workers_fails(cluster, tmp_path):
     source = write_inputs(tmp_path / "in", shards=4, rows=50, files=300)
     expected = denoise_locally(source, MODEL, tmp_path / "local")
     shutil.copy(source / "0.png", source / "more/deadly.png")
-    patches = {"keras_dae.denoise.ray.job.Worker": "Killed", "keras_dae.denoise.ray.job.RETRIES": 0}
+    patches = {"keras_dae.denoise.ray.chunks.Worker": "Killed", "keras_dae.denoise.ray.chunks.RETRIES": 0}
     status, error = cluster.run(source, tmp_path / "out", patches=patches)
     assert status == 1, error
     assert "500 denoised" in error and "1 failed" in error
-    assert "more/deadly.png: the worker that had it died" in error
+    assert "more/deadly.png: its worker died" in error
     made = content(tmp_path / "out")
     assert b"deadly.png" in made.pop("failed.csv") and made == expected
 
@@ -212,24 +213,27 @@ def test_a_bad_image_where_none_may_be_null(kind):
     schema = pa.schema([pa.field("image", kind, nullable=False)])
     source, target = io.BytesIO(), io.BytesIO()
     pq.write_table(pa.table([pa.array(rows, kind)], schema), source)
-    denoised, ((row, _),) = denoise_shard(load_denoiser(MODEL), source, target)
+    denoised, ((row, _),) = denoise_parquet(load_denoiser(MODEL), source, target)
     assert (denoised, row) == (1, 1)
     assert pq.read_table(target)["image"].is_valid().to_pylist() == [True, False]
 
 
 def test_odd_names(tmp_path):
-    """Inputs without an ending, and folders that are not in Unicode."""
+    """Inputs without a suffix, and folders whose names are not valid Unicode."""
     given, folder = tmp_path / "photo", tmp_path / os.fsdecode(b"out\xff")
     Image.fromarray(np.zeros((30, 30), np.uint8)).save(given, "PNG")
-    _, _, files = plan([given], folder)
-    assert _missing(LocalFileSystem(), folder, files) == files
+    _, _, works = list_inputs([given], folder)
+    assert _missing(LocalFileSystem(), folder, works) == works
     folder.mkdir()
     (folder / "photo").touch()
-    assert _missing(LocalFileSystem(), folder, files) == []
-    _write_table(LocalFileSystem(), folder / "failed.csv", [failure(folder, f"cannot write {folder}")])
+    assert _missing(LocalFileSystem(), folder, works) == []
+    failures = [image_failure(folder, f"cannot write {folder}")]
+    _write_failed_table(LocalFileSystem(), folder / "failed.csv", failures)
     assert "\\udcff" in (folder / "failed.csv").read_text()
-    pa.Table.from_pylist([{"part": 0, "denoised": 0, "failed": [failure(folder, f"cannot write {folder}")]}], RESULT)
-    _write_table(LocalFileSystem(), folder / "failed.csv", [])
+    result = ChunkResult(0, 0, failures)
+    (row,) = result_to_table(result).to_pylist()
+    assert result_from_row(row) == result
+    _write_failed_table(LocalFileSystem(), folder / "failed.csv", [])
     assert not (folder / "failed.csv").exists()
 
 
@@ -239,16 +243,16 @@ def test_a_table_that_cannot_be_written():
             raise OSError("403, no rights")
 
     with pytest.raises(UserError, match=r"cannot write bucket/failed\.csv: 403, no rights"):
-        _write_table(Full(), PurePosixPath("bucket/failed.csv"), [])
+        _write_failed_table(Full(), PurePosixPath("bucket/failed.csv"), [])
 
 
 def test_outputs_on_another_machines_disk(tmp_path):
     works = [Work(tmp_path / name, tmp_path / "out" / name) for name in ("here", "failed", "elsewhere")]
     (tmp_path / "out").mkdir()
     works[0].target.touch()
-    (one,) = _out_of_sight(LocalFileSystem(), works, [failure(works[1].source, "no image")])
-    assert one["file"] == str(works[2].source)
-    assert "share the folder" in one["error"]
+    (failure,) = _invisible_outputs(LocalFileSystem(), works, [image_failure(works[1].source, "no image")])
+    assert failure.file == str(works[2].source)
+    assert "all machines share" in failure.error
 
 
 def test_which_column():

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from keras_dae._util.atomic import atomic_file
-from keras_dae.denoise.files import Work, check_targets
+from keras_dae.denoise.work import Work, check_targets
 from keras_dae.errors import UserError, first_line, run_command
 
 SIGNATURE = "denoise_image"
@@ -138,7 +138,7 @@ def denoise_files(paths: Sequence[str], output_dir: str, denoise: Callable[[byte
     failed = []
     for source, target in files:
         try:
-            denoised = denoise(source.read_bytes())
+            denoised = denoise(Path(source).read_bytes())
             with atomic_file(target) as temporary:
                 temporary.write_bytes(denoised)
         except (OSError, UserError) as error:

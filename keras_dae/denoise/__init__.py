@@ -1,1 +1,1 @@
-"""Image files in, denoised image files out: `python -m keras_dae.denoise`. No TensorFlow."""
+"""Denoise image files: `python -m keras_dae.denoise`. Nothing here imports TensorFlow."""

@@ -1,15 +1,16 @@
-"""Denoise images with an exported network: `python -m keras_dae.denoise`. onnxruntime alone, no TensorFlow."""
+"""Denoise images with an exported network: `python -m keras_dae.denoise`. It does not import TensorFlow."""
 
 import argparse
 import sys
 import warnings
+from collections.abc import Callable, Sequence
 
 from keras_dae.denoise.denoiser import load_denoiser
 from keras_dae.errors import UserError, first_line, run_command
 from keras_dae.pretrained import MODEL_NAMES
 
 
-def _denoise_on_ray():
+def _import_denoise_on_ray() -> Callable[..., tuple[int, int]]:
     try:
         from keras_dae.denoise.ray.job import denoise_on_ray
     except ImportError as error:
@@ -17,26 +18,36 @@ def _denoise_on_ray():
     return denoise_on_ray
 
 
-def parser(prog="python -m keras_dae.denoise"):
+def parser(prog: str = "python -m keras_dae.denoise") -> argparse.ArgumentParser:
     """Return the argument parser of the command."""
     parser = argparse.ArgumentParser(
         prog=prog,
-        description="Denoise image files and folders: PNG, JPEG, TIFF, BMP, .npy and .npz. Each comes out as it went "
-        "in: size, mode, depth, name, orientation. `-` reads one file from standard input, writes to standard output.",
+        description="Denoise image files and folders: PNG, JPEG, TIFF, BMP, .npy and .npz. Each output has the name, "
+        "size, mode, depth and orientation of its input. If INPUT is -, one file is read from standard input, and the "
+        "result is written to standard output.",
     )
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="file, folder (searched recursively), or -")
     parser.add_argument("--model", required=True, help=f"run folder, .onnx file, or {' or '.join(MODEL_NAMES)}")
-    parser.add_argument("--output-dir", help="folder to write into, needed unless INPUT is -")
-    parser.add_argument("--overwrite", action="store_true", help="replace outputs that are there already")
-    parser.add_argument("--processes", type=int, metavar="N", help="that share the work (one a core)")
-    parser.add_argument("--engine", choices=("local", "ray"), default="local", help="ray: a cluster, Parquet, s3://…")
-    parser.add_argument("--address", help="of a running Ray cluster, or auto; else Ray starts on this machine")
-    parser.add_argument("--column", help="of the images in Parquet files, where there are several")
+    parser.add_argument("--output-dir", help="folder to write into; required unless INPUT is -")
+    parser.add_argument("--overwrite", action="store_true", help="replace existing outputs")
+    parser.add_argument(
+        "--processes", type=int, metavar="N", help="processes, or workers of Ray (default: one per core)"
+    )
+    parser.add_argument(
+        "--engine",
+        choices=("local", "ray"),
+        default="local",
+        help="ray for a cluster, for Parquet files and for s3://… (default: local)",
+    )
+    parser.add_argument(
+        "--address", help="address of a running Ray cluster, or auto (default: start Ray on this machine)"
+    )
+    parser.add_argument("--column", help="column of the images in Parquet files, needed if several could be meant")
     return parser
 
 
-def main(argv=None, prog="python -m keras_dae.denoise"):
-    """Command line of `denoise_files`, `denoise_on_ray`, `denoise_pipe`: the exit status, 1 if a file failed."""
+def main(argv: Sequence[str] | None = None, prog: str = "python -m keras_dae.denoise") -> int:
+    """Run the command. Returns the exit status: 1 if a file failed."""
     command_parser = parser(prog)
     options = command_parser.parse_args(argv)
     if options.processes is not None and options.processes < 1:
@@ -53,11 +64,13 @@ def main(argv=None, prog="python -m keras_dae.denoise"):
     def command():
         from keras_dae.denoise.files import denoise_files, denoise_pipe
 
-        warnings.filterwarnings("ignore", module=r"PIL\.")  # of odd files; what cannot be read is named in the end
+        warnings.filterwarnings(
+            "ignore", module=r"PIL\."
+        )  # about unusual files; files that cannot be read are reported
         if options.inputs == ["-"]:
             denoise_pipe(load_denoiser(options.model), sys.stdin.buffer, sys.stdout.buffer)
         elif options.engine == "ray":
-            denoise_on_ray = _denoise_on_ray()
+            denoise_on_ray = _import_denoise_on_ray()
             job = (options.inputs, options.model, options.output_dir, options.overwrite, options.processes)
             denoise_on_ray(*job, options.address, options.column)
         else:

@@ -112,9 +112,9 @@ def _local_ray(host: str, port: int, grpc_port: int, cpus: int) -> Iterator[None
             _check_free(host, grpc_port)
         for variable in ("RAY_SERVE_HAPROXY_STATS_PORT", "RAY_SERVE_HAPROXY_METRICS_PORT"):
             _check_free("", int(os.environ[variable]), f"set {variable}")
-        from keras_dae.denoise.ray.cluster import ALONE, connected
+        from keras_dae.denoise.ray.cluster import LOOPBACK_ONLY, connected
 
-        with connected("local", logging_level="ERROR", num_cpus=max(cpus, cores()), **ALONE):
+        with connected("local", logging_level="ERROR", num_cpus=max(cpus, cores()), **LOOPBACK_ONLY):
             yield
 
 

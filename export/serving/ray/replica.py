@@ -16,7 +16,7 @@ from starlette.responses import Response
 
 from export.serving.ray import description, rest
 from export.serving.ray.servable import MAX_BYTES, Refused, Servable
-from keras_dae.denoise.ray.cluster import reason
+from keras_dae.denoise.ray.cluster import ray_reason
 from keras_dae.errors import UserError
 
 LOOPBACK_PEERS = ("ipv4:127.", "ipv6:%5B::1%5D:", "unix:")
@@ -181,7 +181,7 @@ def deploy(
         except UserError:
             raise
         except Exception as error:  # noqa: BLE001 - Ray's exceptions have no common base
-            raise UserError(f"cannot serve {run}: {reason(error)}") from None
+            raise UserError(f"cannot serve {run}: {ray_reason(error)}") from None
         yield
 
 

@@ -4,7 +4,9 @@ import contextlib
 import os
 import shutil
 import tempfile
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterator
+from pathlib import Path, PurePath, PurePosixPath
+from typing import IO
 
 from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem
 
@@ -12,15 +14,18 @@ from keras_dae._util.atomic import atomic_file, size_of
 from keras_dae.errors import UserError, first_line
 from keras_dae.images.read import find_files
 
-REQUESTS = 32  # that one process has under way to an object store
-IN_MEMORY = 2**24  # bytes of a file on its way to an object store; a larger one waits on the disk
+MAX_REQUESTS = 32  # requests of one process to an object store at the same time
+MAX_MEMORY_BYTES = 2**24  # a larger file waits on the disk while it is written for an object store
 
 
-def resolve(place):
-    """Return `(filesystem, path)` of a path, or of an address such as s3://bucket/folder or file:///folder.
+def resolve(place: str | os.PathLike) -> tuple[FileSystem, PurePath]:
+    """Return the filesystem and the path of a file or folder.
+
+    Args:
+        place: path, or address such as s3://bucket/folder or file:///folder.
 
     Raises:
-        UserError: an address that pyarrow does not understand.
+        UserError: pyarrow does not understand the address.
     """
     try:
         if "://" in str(place):
@@ -32,18 +37,21 @@ def resolve(place):
     return filesystem, Path(path) if is_local(filesystem) else PurePosixPath(path)
 
 
-def is_local(filesystem):
-    """Return whether files are opened in microseconds, and written in place."""
+def is_local(filesystem: FileSystem) -> bool:
+    """Return whether the files are on a disk, so that opening one takes microseconds."""
     return isinstance(filesystem, LocalFileSystem)
 
 
-def find(filesystem, path, suffixes=""):
-    """Return path -> bytes of the file at `path`, or of all files below it, that end in `suffixes` if these are given.
+def list_files(filesystem: FileSystem, path: PurePath, suffixes: tuple[str, ...] = ("",)) -> dict[PurePath, int] | None:
+    """Return `{path: bytes}` of the file at `path`, or of all files below it; None if nothing is there.
 
-    None when there is nothing of that name.
+    Args:
+        filesystem: of the files.
+        path: file or folder.
+        suffixes: files below `path` must end in one of these, in upper or lower case.
 
     Raises:
-        UserError: the place cannot be listed.
+        UserError: the folder cannot be listed.
     """
     try:
         found = filesystem.get_file_info(os.fsencode(path))
@@ -51,7 +59,7 @@ def find(filesystem, path, suffixes=""):
             return None
         if found.type == FileType.File:
             return {path: found.size}
-        if is_local(filesystem):  # as the local engine does, which follows no links to folders
+        if is_local(filesystem):  # the same files as the local engine, which does not follow links to folders
             return {file: size_of(file) for file in find_files(path, suffixes)}
         entries = filesystem.get_file_info(FileSelector(str(path), recursive=True))
     except OSError as error:
@@ -64,19 +72,39 @@ def find(filesystem, path, suffixes=""):
 
 
 @contextlib.contextmanager
-def atomic_stream(filesystem, path):
-    """Yield a binary stream; what was written to it is the file at `path` if the block succeeds.
+def atomic_stream(filesystem: FileSystem, path: PurePath) -> Iterator[IO[bytes]]:
+    """Yield a binary stream. If the block succeeds, what was written to it becomes the file at `path`, atomically.
 
     Raises:
-        UserError: when a local file cannot be written.
-        OSError: when an object cannot be; it is then as it was before.
+        UserError: a local file cannot be written.
+        OSError: an object cannot be written; `path` is then unchanged.
     """
     if is_local(filesystem):
         with atomic_file(path, lasting=False) as temporary, open(temporary, "wb") as stream:
             yield stream
         return
-    with tempfile.SpooledTemporaryFile(IN_MEMORY) as stream:  # closing a half-written object would show it
+    with tempfile.SpooledTemporaryFile(
+        MAX_MEMORY_BYTES
+    ) as stream:  # closing the object itself would publish half of it
         yield stream
         stream.seek(0)
         with filesystem.open_output_stream(os.fsencode(path)) as target:
             shutil.copyfileobj(stream, target)
+
+
+class FilesystemAccess:
+    """Reads from one filesystem and writes to another; a `keras_dae.denoise.chunk.FileAccess`."""
+
+    def __init__(self, source: FileSystem, target: FileSystem):
+        self.source, self.target = source, target
+        self.max_requests = 1 if is_local(source) and is_local(target) else MAX_REQUESTS
+
+    def read(self, source: PurePath) -> bytes:
+        """Return the content of a file. Raises `OSError`."""
+        with self.source.open_input_stream(os.fsencode(source)) as file:
+            return file.read()
+
+    def write(self, target: PurePath, content: bytes) -> None:
+        """Write a file atomically. Raises `UserError` or `OSError`."""
+        with atomic_stream(self.target, target) as file:
+            file.write(content)

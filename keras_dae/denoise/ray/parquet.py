@@ -1,31 +1,51 @@
-"""Parquet files with a column of image files' bytes: denoised, all else as it is."""
+"""Parquet files with a column of images. The images are denoised, and all else is copied."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import PurePath
+from typing import IO, Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pyarrow.fs import FileSystem
 
-from keras_dae.denoise.batching import denoise_contents
-from keras_dae.errors import UserError, first_line
+from keras_dae.denoise.batching import Failed, denoise_contents
+from keras_dae.denoise.denoiser import Denoiser
+from keras_dae.errors import UserError
 
 SUFFIX = ".parquet"
-FAILED = "keras_dae.failed"  # in the footer of a shard that could not be denoised whole: how many images
-ROWS, BYTES = 1024, 2**26  # decompressed at a time, whichever is less
-ABSENT = ValueError("expected the bytes of an image, got null")
+FAILED_KEY = "keras_dae.failed"  # metadata of a denoised Parquet file: how many of its images failed
+MAX_ROWS, MAX_BYTES = 1024, 2**26  # of what is decompressed at a time
+NO_BYTES = Failed("expected the bytes of an image, got null")
 
 
-def is_shard(path):
-    """Return whether a path is that of a Parquet file, by its ending."""
+class ParquetResult(NamedTuple):
+    """What became of a Parquet file.
+
+    Attributes:
+        denoised: number of images.
+        failures: `(row, error)` for each image that could not be denoised.
+    """
+
+    denoised: int
+    failures: list[tuple[int, str]]
+
+
+def is_parquet(path: PurePath) -> bool:
+    """Return whether the name of a file ends in .parquet."""
     return path.suffix.lower() == SUFFIX
 
 
-def image_column(schema, name=None):
+def image_column(schema: pa.Schema, name: str | None = None) -> str:
     """Return the name of the column with the images: bytes, or structs with `bytes`, as Hugging Face writes them.
 
     Args:
-        schema: `pyarrow.Schema`.
-        name: the column, where the user named one.
+        schema: of the file.
+        name: the column that the user named. None finds the only column of such a type, or the one called `image`.
 
     Raises:
-        UserError: there is none of that name and type, or none, or more than one and none is called `image`.
+        UserError: there is no such column.
     """
     found = [field.name for field in schema if _is_images(field.type)]
     if name is None:
@@ -38,35 +58,35 @@ def image_column(schema, name=None):
     raise UserError(f"expected a column of images (binary, or a struct with binary `bytes`), got {columns or 'none'}")
 
 
-def _is_images(kind):
-    if pa.types.is_struct(kind):
-        return kind.get_field_index("bytes") >= 0 and _is_bytes(kind.field("bytes").type)
-    return _is_bytes(kind)
+def _is_images(type_: pa.DataType) -> bool:
+    if isinstance(type_, pa.StructType):
+        return type_.get_field_index("bytes") >= 0 and _is_bytes(type_.field("bytes").type)
+    return _is_bytes(type_)
 
 
-def _is_bytes(kind):
-    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind)
+def _is_bytes(type_: pa.DataType) -> bool:
+    return pa.types.is_binary(type_) or pa.types.is_large_binary(type_) or pa.types.is_binary_view(type_)
 
 
-def denoise_shard(denoiser, source, target, column=None):
-    """Denoise a Parquet file: same schema, same rows in the same order and row groups, same codecs.
+def denoise_parquet(
+    denoiser: Denoiser, source: pa.NativeFile | IO[bytes], target: IO[bytes], column: str | None = None
+) -> ParquetResult:
+    """Denoise a Parquet file. The schema, the rows, their order, the row groups and the codecs stay the same.
 
-    An image that cannot be denoised becomes null, so that no noisy one passes for denoised; nulls stay null. (So the
-    images of the new file may be null, whatever the schema said.)
+    An image that cannot be denoised becomes null, so that no noisy image looks like a denoised one. Nulls stay null.
+    Because of that, the image column of the new file is nullable.
 
     Args:
-        denoiser: `keras_dae.denoise.denoiser.Denoiser`.
-        source: readable file, with random access.
-        target: binary stream to write to.
+        denoiser: runs the network.
+        source: file to read, with random access.
+        target: stream to write to.
         column: see `image_column`.
 
-    Returns:
-        `(denoised, failed)`: the number of images, and a list of `(row, error)`.
-
     Raises:
-        UserError: no such column. pyarrow.ArrowException, OSError: no sound Parquet file.
+        UserError: there is no such column.
+        pyarrow.ArrowException, OSError: the file is damaged, or cannot be read or written.
     """
-    denoised, failed = 0, []
+    denoised, failures = 0, []
     with pq.ParquetFile(source, pre_buffer=True) as file:
         schema = file.schema_arrow
         position = schema.get_field_index(image_column(schema, column))
@@ -74,23 +94,29 @@ def denoise_shard(denoiser, source, target, column=None):
         with pq.ParquetWriter(target, schema, compression=_codecs(file.metadata)) as writer:
             first_row = 0
             for group in range(file.num_row_groups):
-                batches, size = [], file.metadata.row_group(group)
-                rows = max(1, min(ROWS, BYTES * size.num_rows // max(1, size.total_byte_size)))
-                for batch in file.iter_batches(rows, row_groups=[group], use_threads=False):
-                    images, given, errors = _denoise_images(denoiser, batch.column(position))
+                batches = []
+                for batch in _batches(file, group):
+                    images, errors = _denoise_column(denoiser, batch.column(position))
                     batches.append(batch.set_column(position, schema.field(position), images))
-                    denoised += given - len(errors)
-                    failed += [(first_row + row, error) for row, error in errors]
+                    denoised += len(images) - images.null_count
+                    failures += [(first_row + index, error) for index, error in errors]
                     first_row += len(batch)
                 table = pa.Table.from_batches(batches, schema)
                 writer.write_table(table, row_group_size=max(1, len(table)))
-            if failed:
-                writer.add_key_value_metadata({FAILED: str(len(failed))})
-    return denoised, failed
+            if failures:
+                writer.add_key_value_metadata({FAILED_KEY: str(len(failures))})
+    return ParquetResult(denoised, failures)
 
 
-def _codecs(metadata):
-    """Return column path -> codec of a Parquet file's first row group, as `ParquetWriter` takes it."""
+def _batches(file: pq.ParquetFile, group: int) -> Iterator[pa.RecordBatch]:
+    """Return an iterator of a row group's rows, as many at a time as MAX_ROWS and MAX_BYTES allow."""
+    size = file.metadata.row_group(group)
+    rows = max(1, min(MAX_ROWS, MAX_BYTES * size.num_rows // max(1, size.total_byte_size)))
+    return file.iter_batches(rows, row_groups=[group], use_threads=False)
+
+
+def _codecs(metadata: pq.FileMetaData) -> Any:
+    """Return `{column path: codec}` of a Parquet file's first row group, as `ParquetWriter` takes it."""
     if not metadata.num_row_groups:
         return "snappy"
     group = metadata.row_group(0)
@@ -98,34 +124,44 @@ def _codecs(metadata):
     return {column.path_in_schema: column.compression.replace("UNCOMPRESSED", "NONE") for column in columns}
 
 
-def _denoise_images(denoiser, images):
-    """Return an array like `images`, denoised, the number of images in it, and a list of `(index, error)`."""
-    kind = images.type
-    if pa.types.is_struct(kind):
-        fields, place = images.flatten(), kind.get_field_index("bytes")
-        contents = fields[place]
-    else:
-        contents = images
-    given = [index for index, is_there in enumerate(images.is_valid().to_pylist()) if is_there]
-    contents = contents.to_pylist()
-    noisy = (ABSENT if contents[index] is None else contents[index] for index in given)
-    results, errors = [None] * len(contents), []
+def _denoise_column(denoiser: Denoiser, images: pa.Array) -> tuple[pa.Array, list[tuple[int, str]]]:
+    """Return the denoised images as an array of the same type, and `(index, error)` for each that failed."""
+    if not isinstance(images, pa.StructArray):
+        results, errors = _denoise_values(denoiser, images, images)
+        return pa.array(results, images.type), errors
+    fields, position = images.flatten(), images.type.get_field_index("bytes")
+    results, errors = _denoise_values(denoiser, images, fields[position])
+    is_null = pa.array([result is None for result in results])
+    # The field `bytes` may be declared as not nullable. So the bytes of a null image are empty instead of null.
+    fields[position] = pa.array([result or b"" for result in results], fields[position].type)
+    return pa.StructArray.from_arrays(fields, fields=list(images.type), mask=is_null), errors
+
+
+def _denoise_values(
+    denoiser: Denoiser, images: pa.Array, contents: pa.Array
+) -> tuple[list[bytes | None], list[tuple[int, str]]]:
+    """Return the content of each denoised image, None where there is none; and `(index, error)` for each that failed.
+
+    Args:
+        denoiser: runs the network.
+        images: only its nulls matter: there is no image in these places.
+        contents: bytes of the images.
+    """
+    given = [index for index, is_valid in enumerate(images.is_valid().to_pylist()) if is_valid]
+    values = contents.to_pylist()
+    noisy = (NO_BYTES if values[index] is None else values[index] for index in given)
+    results: list[bytes | None] = [None] * len(values)
+    errors = []
     for index, result in zip(given, denoise_contents(denoiser, noisy)):
-        if isinstance(result, Exception):
-            errors.append((index, first_line(result)))
+        if isinstance(result, Failed):
+            errors.append((index, result.error))
         else:
             results[index] = result
-    if pa.types.is_struct(kind):
-        absent = pa.array([result is None for result in results])
-        fields[place] = pa.array([result or b"" for result in results], kind.field(place).type)  # it may be not null
-        return pa.StructArray.from_arrays(fields, fields=list(kind), mask=absent), len(given), errors
-    return pa.array(results, kind), len(given), errors
+    return results, errors
 
 
-def has_failed(filesystem, path):
-    """Return whether images of this denoised Parquet file could not be denoised, or it cannot be read."""
-    try:
-        with filesystem.open_input_file(path) as file:
-            return FAILED.encode() in (pq.read_metadata(file).metadata or {})
-    except (pa.ArrowException, OSError):
-        return True
+def has_failed_images(filesystem: FileSystem, path: PurePath) -> bool:
+    """Return whether some images of a denoised Parquet file could not be denoised, or the file cannot be read."""
+    with contextlib.suppress(pa.ArrowException, OSError), filesystem.open_input_file(os.fsencode(path)) as file:
+        return FAILED_KEY.encode() in (pq.read_metadata(file).metadata or {})
+    return True

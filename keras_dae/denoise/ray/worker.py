@@ -1,84 +1,60 @@
-"""What Ray's actors do: each denoises the parts that it is given, on one thread of onnxruntime."""
+"""The workers. Each denoises one chunk at a time, with one thread of onnxruntime."""
 
-import functools
 import os
 import warnings
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from collections.abc import Sequence
 
 import pyarrow as pa
 import ray
+from pyarrow.fs import FileSystem
 
-from keras_dae._util.threads import map_ahead
-from keras_dae.denoise.batching import attempt
+from keras_dae.denoise.batching import Failed, attempt
+from keras_dae.denoise.chunk import denoise_chunk
 from keras_dae.denoise.denoiser import open_denoiser
-from keras_dae.denoise.files import Work, denoise_part
-from keras_dae.denoise.ray import filesystem as storage
-from keras_dae.denoise.ray import parquet as shards
-from keras_dae.errors import first_line, printable
-
-RESULT = pa.schema(
-    [
-        ("part", pa.int64()),
-        ("denoised", pa.int64()),
-        ("failed", pa.list_(pa.struct([("file", pa.string()), ("row", pa.int64()), ("error", pa.string())]))),
-    ]
-)
-
-
-def failure(source, error, row=None):
-    """Return one of RESULT's `failed`, in Unicode that Arrow takes."""
-    return {"file": printable(source), "row": row, "error": printable(error)}
+from keras_dae.denoise.ray.filesystem import FilesystemAccess, atomic_stream
+from keras_dae.denoise.ray.messages import ChunkResult, ImageFailure, chunk_from_table, image_failure, result_to_table
+from keras_dae.denoise.ray.parquet import denoise_parquet, is_parquet
+from keras_dae.denoise.work import Work
 
 
 class Worker:
-    """A function of parts, for `Dataset.map_batches`, that loads the model once."""
+    """A function of chunks for `Dataset.map_batches`. The model is loaded once."""
 
-    def __init__(self, model, source, target, column):
-        """Take a reference to the model's bytes, the filesystems of inputs and outputs, and the images' column."""
-        warnings.filterwarnings("ignore", module=r"PIL\.")  # as in the command's own process
+    def __init__(self, model: ray.ObjectRef, source: FileSystem, target: FileSystem, column: str | None):
+        """Load the model.
+
+        Args:
+            model: reference to the content of the .onnx file.
+            source, target: filesystems of the inputs and of the outputs.
+            column: of the images in Parquet files, see `keras_dae.denoise.ray.parquet.image_column`.
+        """
+        warnings.filterwarnings("ignore", module=r"PIL\.")  # as in the driver
         self.denoiser = open_denoiser(ray.get(model), "the model", threads=1)
-        self.source, self.target, self.column = source, target, column
+        self.files, self.column = FilesystemAccess(source, target), column
 
-    def __call__(self, part):
-        """Denoise a table of files, `part`, `source`, `target`; return a row of RESULT."""
-        columns = (part[name].to_pylist() for name in ("source", "target"))
-        works = [Work(*(Path(os.fsdecode(path)) for path in paths)) for paths in zip(*columns)]
-        images = [work for work in works if not shards.is_shard(work.source)]
-        denoised, failed = self._images(images)
+    def __call__(self, table: pa.Table) -> pa.Table:
+        """Denoise a chunk; return its `ChunkResult` as a table."""
+        index, works = chunk_from_table(table)
+        denoised, failures = self._denoise_images([work for work in works if not is_parquet(work.source)])
         for work in works:
-            if shards.is_shard(work.source):
-                more, others = self._shard(work)
-                denoised, failed = denoised + more, failed + others
-        result = {"part": part["part"][0].as_py(), "denoised": denoised, "failed": failed}
-        return pa.Table.from_pylist([result], RESULT)
+            if is_parquet(work.source):
+                denoised_in_file, failures_in_file = self._denoise_parquet(work)
+                denoised, failures = denoised + denoised_in_file, failures + failures_in_file
+        return result_to_table(ChunkResult(index, denoised, failures))
 
-    def _images(self, works):
-        with ThreadPoolExecutor(storage.REQUESTS) as pool:
-            local = storage.is_local(self.source) and storage.is_local(self.target)
-            each = map if local else functools.partial(map_ahead, pool, ahead=storage.REQUESTS)
-            errors = denoise_part(self.denoiser, works, self._read, self._write, each)
-        failed = [failure(source, error) for source, error in errors]
-        return len(works) - len(failed), failed
+    def _denoise_images(self, works: Sequence[Work]) -> tuple[int, list[ImageFailure]]:
+        failures = [image_failure(*failure) for failure in denoise_chunk(self.denoiser, works, self.files)]
+        return len(works) - len(failures), failures
 
-    def _shard(self, work):
-        result = attempt(self._denoise_shard, work)
-        if isinstance(result, Exception):
-            return 0, [failure(work.source, first_line(result))]
-        denoised, errors = result
-        return denoised, [failure(work.source, error, row) for row, error in errors]
+    def _denoise_parquet(self, work: Work) -> tuple[int, list[ImageFailure]]:
+        result = attempt(self._write_parquet, work)
+        if isinstance(result, Failed):
+            return 0, [image_failure(work.source, result.error)]
+        return result.denoised, [image_failure(work.source, error, row) for row, error in result.failures]
 
-    def _denoise_shard(self, work):
+    def _write_parquet(self, work: Work):
         with (
-            self.source.open_input_file(os.fsencode(work.source)) as source,
-            storage.atomic_stream(self.target, work.target) as target,
+            self.files.source.open_input_file(os.fsencode(work.source)) as source,
+            atomic_stream(self.files.target, work.target) as target,
         ):
-            return shards.denoise_shard(self.denoiser, source, target, self.column)
-
-    def _read(self, path):
-        with self.source.open_input_stream(os.fsencode(path)) as file:
-            return file.read()
-
-    def _write(self, path, content):
-        with storage.atomic_stream(self.target, path) as file:
-            file.write(content)
+            return denoise_parquet(self.denoiser, source, target, self.column)

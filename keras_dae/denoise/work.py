@@ -1,0 +1,90 @@
+"""Which files a job denoises, and in which chunks. The engines share the work by chunks."""
+
+import functools
+import os
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path, PurePath
+from typing import NamedTuple
+
+from keras_dae.errors import UserError
+from keras_dae.images.codec import DENOISABLE_SUFFIXES
+from keras_dae.images.read import find_files
+
+
+class Work(NamedTuple):
+    """A file to denoise.
+
+    Attributes:
+        source: the file.
+        target: where the denoised file is written.
+    """
+
+    source: PurePath
+    target: PurePath
+
+
+def list_work(inputs: Iterable[str | os.PathLike], output_dir: str | os.PathLike) -> list[Work]:
+    """Return the files to denoise. Raises `UserError`, see `denoise_files`."""
+    works = []
+    for given in map(Path, inputs):
+        if os.path.isdir(given):
+            found = without_outputs(find_files(given, DENOISABLE_SUFFIXES), given, output_dir)
+            works += [Work(file, Path(output_dir, file.relative_to(given))) for file in found]
+        elif os.path.exists(given):
+            works.append(Work(given, Path(output_dir, given.name)))
+        else:
+            raise UserError(f"expected a file or a folder, got {given}, which is not there")
+    if not works:
+        raise UserError(f"expected images, found none; looked for {', '.join(DENOISABLE_SUFFIXES)}")
+    check_targets(works)
+    return works
+
+
+def without_outputs(files: Iterable[PurePath], folder: PurePath, output_dir: str | os.PathLike) -> list[PurePath]:
+    """Return the files that are not in `output_dir`, in case that is a subfolder of `folder`, which has the files."""
+    output_dir, real_folder = Path(os.path.realpath(output_dir)), Path(os.path.realpath(folder))
+    if output_dir == real_folder or not output_dir.is_relative_to(real_folder):
+        return list(files)
+    outputs = folder / output_dir.relative_to(real_folder)
+    return [file for file in files if not file.is_relative_to(outputs)]
+
+
+def check_targets(works: Sequence[Work]) -> None:
+    """Raise `UserError` if an output would overwrite an input, or two inputs would have the same output."""
+    real_folder = functools.cache(os.path.realpath)  # asking for each file would take longer than reading it
+
+    def real(path: PurePath) -> tuple[str, str]:
+        return real_folder(path.parent), path.name
+
+    sources = {real(work.source) for work in works}
+    work_of_target = {}
+    for work in works:
+        target = real(work.target)
+        if target in sources:
+            raise UserError(f"{work.target} would overwrite an input; give another --output-dir")
+        if other := work_of_target.get(target):
+            raise UserError(
+                f"{other.source} and {work.source} would both become {work.target}; denoise them in separate runs"
+            )
+        work_of_target[target] = work
+
+
+def split_into_chunks(
+    works: Iterable[Work], size_of_work: Callable[[Work], int], max_files: int, max_bytes: int
+) -> list[list[Work]]:
+    """Return the files in chunks, in the same order. A file that is larger than `max_bytes` is a chunk alone.
+
+    Args:
+        works: the files.
+        size_of_work: returns the number of bytes of a source.
+        max_files, max_bytes: of a chunk.
+    """
+    chunks, bytes_of_chunk = [], 0
+    for work in works:
+        size = size_of_work(work)
+        bytes_of_chunk += size
+        if not chunks or bytes_of_chunk > max_bytes or len(chunks[-1]) == max_files:
+            chunks.append([])
+            bytes_of_chunk = size
+        chunks[-1].append(work)
+    return chunks
