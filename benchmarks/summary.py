@@ -18,7 +18,7 @@ def table(results):
     names = ("python", "tensorflow", "keras", "onnxruntime", "torch")
     parts = [
         f"{machine['processor']}, {machine['cores']} cores; {', '.join(f'{name} {machine[name]}' for name in names)}. "
-        f"Medians of {results['rounds']} rounds. In each, all contenders of a table take turns, each in its own process."
+        f"Medians of {results['rounds']} rounds. In each, all contenders of a table take turns, each in a process."
     ]
     by_batch = {f"batch {size}": (f"batch {size}", lambda seconds, size=size: size / seconds) for size in BATCHES}
     for section, heading, figures in (
