@@ -1,4 +1,4 @@
-"""`python -m keras_dae COMMAND`: the same as `keras-dae COMMAND`."""
+"""The same as the console script `keras-dae`: `python -m keras_dae COMMAND`."""
 
 import sys
 

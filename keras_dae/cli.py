@@ -1,10 +1,11 @@
-"""The console script `keras-dae`, also `python -m keras_dae`: every command of the package as a sub-command."""
+"""The console script `keras-dae`, also `python -m keras_dae`: all commands of the package as sub-commands."""
 
 import argparse
 import importlib
 import sys
+from collections.abc import Sequence
 
-# Sub-command -> the module whose `main` it is, and what it does. A module is imported only when it is run.
+# Sub-command -> module with its `main`, and what it does. Only the module that is run is imported.
 COMMANDS = {
     "train": ("keras_dae.train.__main__", "train, measure and export a denoiser"),
     "denoise": ("keras_dae.denoise.__main__", "denoise image files and folders"),
@@ -15,7 +16,7 @@ COMMANDS = {
 }
 
 
-def parser(prog="keras-dae"):
+def parser(prog: str = "keras-dae") -> argparse.ArgumentParser:
     """Return the argument parser; each sub-command parses its own arguments."""
     width = max(map(len, COMMANDS)) + 2
     parser = argparse.ArgumentParser(
@@ -26,13 +27,13 @@ def parser(prog="keras-dae"):
         + "".join(f"  {name:{width}}{about}\n" for name, (_, about) in COMMANDS.items())
         + f"\n{prog} COMMAND --help lists the options of a command.",
     )
-    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="one of those below")
-    parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="ARGUMENTS", help="of the command")
+    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="one of the commands below")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="ARGUMENTS", help="arguments of the command")
     return parser
 
 
-def main(argv=None, prog="keras-dae"):
-    """Run one command; returns its exit status."""
+def main(argv: Sequence[str] | None = None, prog: str = "keras-dae") -> int:
+    """Run a command; returns its exit status."""
     options = parser(prog).parse_args(argv)
     module, _ = COMMANDS[options.command]
     return importlib.import_module(module).main(options.arguments, f"{prog} {options.command}")

@@ -1,25 +1,39 @@
-"""Mistakes that the user can mend, and how the command lines report them."""
+"""User errors, and how the commands report them."""
 
 import sys
+from collections.abc import Callable
+from typing import Any
 
 
 class UserError(Exception):
-    """What was expected, what came and what to do, in one line; a command line prints it and exits with `status`."""
+    """An error that the user can fix.
+
+    The message is one line. It says what was expected, what was found instead, and what to do. A command prints it and
+    exits with `status`.
+
+    Example:
+        >>> from keras_dae import TrainConfig, UserError
+        >>> try:
+        ...     TrainConfig(epochs=0)
+        ... except UserError as error:
+        ...     print(error)
+        expected epochs to be at least 1, got 0
+    """
 
     status = 2
 
 
 class CheckFailed(UserError):
-    """The work itself is done, but its result failed a check."""
+    """The work was done, but its result failed a check."""
 
     status = 1
 
 
-def run_command(command, *args, **kwargs):
-    """Return the exit status of `command(*args, **kwargs)`: 0, that of a `UserError`, or 130 after Ctrl-C.
+def run_command(command: Callable[..., Any], *args: Any, **kwargs: Any) -> int:
+    """Call `command(*args, **kwargs)` and return the exit status: 0, the status of a `UserError`, or 130 after Ctrl-C.
 
-    The error becomes one line on stderr, without a traceback. Control characters in it (a file name may hold any)
-    are shown escaped.
+    The error is printed as one line on stderr, without a traceback. Control characters in it are escaped, because a
+    file name may contain them.
     """
     try:
         command(*args, **kwargs)
@@ -32,11 +46,21 @@ def run_command(command, *args, **kwargs):
     return 0
 
 
-def first_line(error):
-    """Return the first line of an exception's message that says something, or its type where none does."""
+def first_line(error: BaseException | str) -> str:
+    """Return the first line of an error message that is not blank, or the type's name if there is none.
+
+    Example:
+        >>> first_line(ValueError("no such file\\nat line 7")), first_line(KeyError())
+        ('no such file', 'KeyError')
+    """
     return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
-def printable(value):
-    """Return `str(value)` on one line: line breaks, control characters and lone surrogates escaped."""
+def printable(value: object) -> str:
+    """Return `str(value)` on one line: line breaks, control characters and lone surrogates are escaped.
+
+    Example:
+        >>> print(printable("two\\nlines"))
+        two\\nlines
+    """
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in str(value))

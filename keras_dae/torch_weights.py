@@ -1,9 +1,9 @@
-"""Weights of the PyTorch original, in and out: `python -m keras_dae.torch_weights import | export`.
+"""Convert weights of the PyTorch original to a run and back: `python -m keras_dae.torch_weights import | export`.
 
-The original's state_dict has the keys `encoder.0.weight` … `decoder.4.bias`, float32. Conv2d kernels are
-(out, in, height, width) and ConvTranspose2d kernels (in, out, height, width); Keras has (height, width, in, out)
-and (height, width, out, in), and ours are flipped too (see `keras_dae.networks.autoencoder`). Both ways only move
-numbers, so a round trip is bit-identical.
+The original's state_dict has the keys `encoder.0.weight` … `decoder.4.bias`, all float32. The kernels of Conv2d are
+(out, in, height, width), those of ConvTranspose2d (in, out, height, width). Keras has (height, width, in, out) and
+(height, width, out, in), and our kernels are also flipped (see `keras_dae.networks.autoencoder`). Both conversions
+only move numbers, so a round trip is bitwise identical.
 """
 
 import argparse
@@ -12,7 +12,10 @@ import os
 import pickle
 import sys
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,12 +26,22 @@ from keras_dae.errors import UserError, first_line, printable, run_command
 from keras_dae.networks.geometry import AUTOENCODER
 from keras_dae.runs.folder import RUN_FORMAT
 
-MODULES = tuple(layer.torch_name for layer in AUTOENCODER.layers)
+if TYPE_CHECKING:
+    import keras
+
+LAYER_NAMES = tuple(layer.torch_name for layer in AUTOENCODER.layers)
 SUFFIXES = (".safetensors", ".pt", ".pth")
 
+StateDict = dict[str, np.ndarray]  # float32
 
-def expected_shapes(channels):
-    """Return `{key: shape}` of the original's state_dict for images of `channels` channels."""
+
+def expected_shapes(channels: int) -> dict[str, tuple[int, ...]]:
+    """Return key -> shape of the original's state_dict for images of 1 or 3 channels.
+
+    Example:
+        >>> expected_shapes(1)["encoder.0.weight"]
+        (16, 1, 3, 3)
+    """
     shapes, inputs = {}, channels
     for layer in AUTOENCODER.layers:
         outputs = layer.filters or channels
@@ -39,14 +52,22 @@ def expected_shapes(channels):
     return shapes
 
 
-def load_state_dict(path):
-    """Return a file's state_dict as `{key: float32 array}`, checked to be the original's.
+def load_state_dict(path: str | os.PathLike) -> StateDict:
+    """Return the state_dict in a file as float32 arrays, after checking that it is the original's.
+
+    No code in the file is run.
 
     Args:
-        path: `.safetensors`, which needs no torch, or `.pt` / `.pth`, which needs it; nothing in a file is executed.
+        path: `.safetensors`, or `.pt` / `.pth`, which need torch to be installed.
 
     Raises:
-        UserError: the file is missing, cut or of another kind, or its keys, shapes or types are not the original's.
+        UserError: the file is missing, damaged or of another kind, or its keys, shapes or types are not the original's.
+
+    Example::
+
+        from keras_dae import load_state_dict
+
+        load_state_dict("original.safetensors")["encoder.0.weight"].shape  # (16, 1, 3, 3)
     """
     path = Path(path)
     if path.suffix not in SUFFIXES:
@@ -55,11 +76,11 @@ def load_state_dict(path):
         what = "a folder" if os.path.isdir(path) else "not there"
         raise UserError(f"expected a file of PyTorch weights, got {path}, which is {what}")
     state = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
-    _check(path, state)
+    _check_state_dict(path, state)
     return state
 
 
-def _read_safetensors(path):
+def _read_safetensors(path: Path) -> StateDict:
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
@@ -69,10 +90,10 @@ def _read_safetensors(path):
         raise UserError(f"cannot read {path} as safetensors: {error}") from None
 
 
-def _read_torch(path):
-    torch = _torch(path)
+def _read_torch(path: Path) -> StateDict:
+    torch = _import_torch(path)
     try:
-        if zipfile.is_zipfile(path):  # PyTorch does not check its checksums
+        if zipfile.is_zipfile(path):  # PyTorch does not verify the checksums
             check_archive(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
         return {key: tensor.numpy() for key, tensor in state.items()}
@@ -85,7 +106,7 @@ def _read_torch(path):
         raise UserError(f"cannot read {path} as PyTorch weights: {first_line(error)}") from None
 
 
-def _torch(path):
+def _import_torch(path: Path) -> ModuleType:
     try:
         import torch
     except ImportError:
@@ -95,9 +116,10 @@ def _torch(path):
     return torch
 
 
-def _check(path, state):
-    channels = next((v.shape[1] for k, v in state.items() if k == "encoder.0.weight" and v.ndim == 4), 1)
-    expected = expected_shapes(channels if channels in (1, 3) else 1)
+def _check_state_dict(name: str | os.PathLike, state: StateDict) -> None:
+    """Raise `UserError` that lists all differences from the original's state_dict; `name` says where it is from."""
+    first = state.get("encoder.0.weight")
+    expected = expected_shapes(3 if first is not None and first.ndim == 4 and first.shape[1] == 3 else 1)
     problems = [f"missing {key}" for key in expected if key not in state]
     problems += [f"extra {key}" for key in state if key not in expected]
     problems += [
@@ -110,45 +132,54 @@ def _check(path, state):
         f"{key} holds NaN or infinity" for key, v in state.items() if v.dtype.kind == "f" and not np.isfinite(v).all()
     ]
     if problems:
-        raise UserError(f"{path} does not hold the denoising autoencoder's weights: {'; '.join(problems)}")
+        raise UserError(f"{name} does not hold the denoising autoencoder's weights: {'; '.join(problems)}")
 
 
-def from_state_dict(state):
-    """Return the Keras model with the weights of a state_dict as `load_state_dict` gives it."""
+def from_state_dict(state: StateDict) -> "keras.Model":
+    """Return the Keras model with the weights of a state_dict that `load_state_dict` returned."""
     from keras_dae.networks.autoencoder import build_autoencoder
 
     model = build_autoencoder((None, None, state["encoder.0.weight"].shape[1]))
     weights = []
-    for module in MODULES:
-        weights += [state[f"{module}.weight"].transpose(2, 3, 1, 0)[::-1, ::-1], state[f"{module}.bias"]]
+    for name in LAYER_NAMES:
+        weights += [state[f"{name}.weight"].transpose(2, 3, 1, 0)[::-1, ::-1], state[f"{name}.bias"]]
     model.set_weights(weights)
     return model
 
 
-def to_state_dict(model):
-    """Return a model's weights as the original's state_dict, `{key: float32 array}`.
+def to_state_dict(model: "keras.Model") -> StateDict:
+    """Return a model's weights as the original's state_dict, float32 arrays.
+
+    Args:
+        model: made by `keras_dae.build_autoencoder`, or loaded from a run.
 
     Raises:
-        UserError: `model` is not this network.
+        UserError: `model` is another network, or a weight is not finite.
+
+    Example::
+
+        from keras_dae import build_autoencoder, to_state_dict
+
+        to_state_dict(build_autoencoder(seed=0))["decoder.4.bias"].shape  # (1,)
     """
     weights = model.get_weights()
-    if len(weights) != 2 * len(MODULES):
-        raise UserError(f"expected a model with {2 * len(MODULES)} weights, got {len(weights)}: not this network")
+    if len(weights) != 2 * len(LAYER_NAMES):
+        raise UserError(f"expected a model with {2 * len(LAYER_NAMES)} weights, got {len(weights)}: not this network")
     state = {}
-    for module, kernel, bias in zip(MODULES, weights[::2], weights[1::2]):
+    for name, kernel, bias in zip(LAYER_NAMES, weights[::2], weights[1::2]):
         if kernel.ndim != 4:
-            raise UserError(f"expected a kernel of 4 dimensions for {module}, got {kernel.shape}: not this network")
-        state[f"{module}.weight"] = np.ascontiguousarray(kernel[::-1, ::-1].transpose(3, 2, 0, 1))
-        state[f"{module}.bias"] = bias
-    _check(getattr(model, "name", "the model"), state)
+            raise UserError(f"expected a kernel of 4 dimensions for {name}, got {kernel.shape}: not this network")
+        state[f"{name}.weight"] = np.ascontiguousarray(kernel[::-1, ::-1].transpose(3, 2, 0, 1))
+        state[f"{name}.bias"] = bias
+    _check_state_dict(getattr(model, "name", "the model"), state)
     return state
 
 
-def save_state_dict(state, path):
-    """Write a state_dict as `.safetensors`, or as `.pt` / `.pth` with torch; whole or not at all.
+def save_state_dict(state: StateDict, path: str | os.PathLike) -> None:
+    """Write a state_dict atomically as `.safetensors`, or with torch as `.pt` / `.pth`.
 
     Raises:
-        UserError: an unknown ending, or the file cannot be written.
+        UserError: the file name has another ending, torch is missing, or the file cannot be written.
     """
     path = Path(path)
     if path.suffix == ".safetensors":
@@ -157,18 +188,22 @@ def save_state_dict(state, path):
         with atomic_file(path) as temporary:
             save_file(state, temporary)
     elif path.suffix in SUFFIXES:
-        torch = _torch(path)
+        torch = _import_torch(path)
         with atomic_file(path) as temporary:
             torch.save({key: torch.from_numpy(value) for key, value in state.items()}, temporary)
     else:
         raise UserError(f"expected a file ending in {', '.join(SUFFIXES)}, got {path}")
 
 
-def import_weights(path, output_dir):
-    """Make a run folder (config.json, model.keras) of a PyTorch file. Raises `UserError`; see `load_state_dict`."""
+def import_weights(path: str | os.PathLike, output_dir: str | os.PathLike) -> None:
+    """Make a run folder with config.json and model.keras from a PyTorch file.
+
+    Raises:
+        UserError: see `load_state_dict`; or the folder exists, is being trained into, or cannot be written.
+    """
     state = load_state_dict(path)
     run = folder_to_replace(output_dir)
-    for taken in (run, run.with_name(f"{run.name}.partial")):  # the latter of a training
+    for taken in (run, run.with_name(f"{run.name}.partial")):  # an interrupted training has the latter
         if os.path.lexists(taken):
             raise UserError(f"expected --output-dir to be a new folder, but {taken} is there already")
     from keras_dae.networks.keras_file import save_model
@@ -182,11 +217,16 @@ def import_weights(path, output_dir):
         write_json(folder / "config.json", {"format": RUN_FORMAT, "imported": imported})
 
 
-def export_weights(run, path, overwrite=False):
-    """Write the weights of a run folder or a .keras file as a PyTorch file; one that is there only if `overwrite`.
+def export_weights(run: str | os.PathLike, path: str | os.PathLike, overwrite: bool = False) -> None:
+    """Write the weights of a run folder or a .keras file as a PyTorch file.
+
+    Args:
+        run: run folder or .keras file.
+        path: the file to write, see `save_state_dict`.
+        overwrite: whether to replace an existing file.
 
     Raises:
-        UserError: no such run, or no such network; the file is there already, or cannot be written.
+        UserError: the run is missing or holds another network; or the file exists, or cannot be written.
     """
     from keras_dae.networks.keras_file import load_model
 
@@ -196,27 +236,29 @@ def export_weights(run, path, overwrite=False):
     save_state_dict(to_state_dict(load_model(file)), path)
 
 
-def parser(prog="python -m keras_dae.torch_weights"):
+def parser(prog: str = "python -m keras_dae.torch_weights") -> argparse.ArgumentParser:
     """Return the argument parser of the command."""
-    parser = argparse.ArgumentParser(prog=prog, description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog=prog, description="Convert weights of the PyTorch original to a run, or the weights of a run to PyTorch."
+    )
     commands = parser.add_subparsers(required=True)
-    command = commands.add_parser("import", help="PyTorch weights in, run folder out")
+    command = commands.add_parser("import", help="make a run folder from a PyTorch file")
     command.add_argument("path", metavar="FILE", help="state_dict: .safetensors, .pt or .pth")
     command.add_argument("--output-dir", required=True, help="run folder to make")
-    command.set_defaults(call=import_weights)
-    command = commands.add_parser("export", help="run folder in, PyTorch weights out")
+    command.set_defaults(function=import_weights)
+    command = commands.add_parser("export", help="make a PyTorch file from a run folder")
     command.add_argument("run", metavar="RUN", help="run folder or .keras file")
-    command.add_argument("path", metavar="FILE", help="to write: .safetensors, .pt or .pth")
-    command.add_argument("--overwrite", action="store_true", help="replace FILE if it is there")
-    command.set_defaults(call=export_weights)
+    command.add_argument("path", metavar="FILE", help="file to write: .safetensors, .pt or .pth")
+    command.add_argument("--overwrite", action="store_true", help="replace FILE if it exists")
+    command.set_defaults(function=export_weights)
     return parser
 
 
-def main(argv=None, prog="python -m keras_dae.torch_weights"):
+def main(argv: Sequence[str] | None = None, prog: str = "python -m keras_dae.torch_weights") -> int:
     """Command line of `import_weights` and `export_weights`; returns the exit status."""
     options = vars(parser(prog).parse_args(argv))
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    return run_command(options.pop("call"), **options)
+    return run_command(options.pop("function"), **options)
 
 
 if __name__ == "__main__":

@@ -1,28 +1,33 @@
-"""Zip archives and compressed files from strangers: what reading them raises, and a check before it."""
+"""Zip archives and compressed files from untrusted sources: which errors reading raises, and a check before it."""
 
+import os
 import struct
 import tokenize
 import zipfile
 import zlib
+from typing import IO
 
-# What NumPy, zip and gzip raise on a file that is missing, cut, of another kind, or larger than memory.
+# The errors that NumPy, zip and gzip raise for a file that is missing, damaged, of another kind, or larger than memory.
+# Some of them are also what programming errors raise, so a `try` block that catches these should only read the file.
 UNREADABLE = (
     *(OSError, EOFError, KeyError, ValueError, TypeError, OverflowError, SyntaxError),
     *(MemoryError, NotImplementedError, RuntimeError, struct.error),
     *(tokenize.TokenError, zipfile.BadZipFile, zlib.error),
 )
-BOMB_BYTES, BOMB_RATIO = 2**28, 200  # images and weights never shrink so much; hostile archives do
+# A member of an archive that exceeds both limits is a decompression bomb: images and weights are not that compressible.
+BOMB_BYTES = 2**28  # uncompressed
+BOMB_RATIO = 200  # uncompressed to compressed
 
 
-def check_archive(file):
-    """Check a zip archive before anything of it is used: that it is no bomb, then all checksums.
+def check_archive(file: str | os.PathLike | IO[bytes]) -> None:
+    """Check that no member of a zip archive is a decompression bomb, and then that all checksums are right.
 
     Args:
         file: path or binary file.
 
     Raises:
-        ValueError: a member that would grow out of proportion, or whose content is not what was written.
-        OSError, zipfile.BadZipFile, …: see UNREADABLE.
+        ValueError: a member is a bomb, or its checksum is wrong.
+        Exception: any of UNREADABLE, if it is not a readable archive.
     """
     with zipfile.ZipFile(file) as archive:
         for member in archive.infolist():

@@ -1,4 +1,4 @@
-"""Files and folders that are written atomically: readers see the old one or the new one, never a part."""
+"""Files and folders that are written atomically: readers see the old one or the complete new one."""
 
 import contextlib
 import os
@@ -11,13 +11,17 @@ from keras_dae.errors import UserError
 
 @contextlib.contextmanager
 def atomic_file(path: str | os.PathLike, lasting: bool = True) -> Iterator[Path]:
-    """Yield a temporary path beside `path`, same ending, to write to; put it in place if the block succeeds.
+    """Yield a temporary path to write to; rename it to `path` if the block succeeds.
 
-    Unless `lasting` is false, the content is on the disk before the name is, so that a power loss cannot leave an
-    empty file; that takes milliseconds a file.
+    The temporary path is in the same folder and has the same ending.
+
+    Args:
+        path: the file to write.
+        lasting: whether to write the content to the disk before the rename, so that a power loss cannot leave an empty
+            file. This takes some milliseconds per file.
 
     Raises:
-        UserError: when the folder or the file cannot be written; `path` is then as it was before.
+        UserError: the folder or the file cannot be written; `path` is then unchanged.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
@@ -28,15 +32,15 @@ def atomic_file(path: str | os.PathLike, lasting: bool = True) -> Iterator[Path]
             sync(temporary)
         os.replace(temporary, path)
     except BaseException as error:
-        with contextlib.suppress(OSError):  # it may never have been there
+        with contextlib.suppress(OSError):  # the block may not have created it
             temporary.unlink()
         if isinstance(error, OSError):
             raise UserError(f"cannot write {path}: {error.strerror or error}") from error
         raise
 
 
-def sync(path):
-    """Make sure that a file or a folder's entries are on the disk, so that a power loss cannot take them."""
+def sync(path: str | os.PathLike) -> None:
+    """Write a file's content, or the list of a folder's entries, from the system's cache to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -44,8 +48,8 @@ def sync(path):
         os.close(descriptor)
 
 
-def size_of(path):
-    """Return the bytes of a file; 0 where it is gone: reading it will say so."""
+def size_of(path: str | os.PathLike) -> int:
+    """Return the size of a file in bytes; 0 if it does not exist, which reading it will report."""
     try:
         return os.stat(path).st_size
     except OSError:
@@ -53,10 +57,10 @@ def size_of(path):
 
 
 def folder_to_replace(folder: str | os.PathLike) -> Path:
-    """Return the Path of a folder that is to be made or replaced as a whole.
+    """Return the Path of a folder that is to be created or replaced as a whole; a symbolic link is resolved.
 
     Raises:
-        UserError: the current folder is it, or is in it, and would be gone; or something is mounted there.
+        UserError: the current folder is this folder or inside it, or something is mounted there.
     """
     place = Path(os.path.realpath(folder))
     if Path.cwd().is_relative_to(place):
@@ -68,9 +72,9 @@ def folder_to_replace(folder: str | os.PathLike) -> Path:
 
 @contextlib.contextmanager
 def scratch_folder(path: str | os.PathLike) -> Iterator[Path]:
-    """Yield a new, empty folder at `path`, and remove it when the block ends, however it ends.
+    """Yield a new, empty folder at `path`, and remove it when the block ends, also after an error.
 
-    What a killed process left there is removed first, so the caller must hold the lock of what it writes (`locked`).
+    Anything that a killed process left at `path` is removed first, so the caller must hold a lock (see `locked`).
 
     Raises:
         UserError: the folder cannot be made, or the block raised an `OSError`.
@@ -90,8 +94,8 @@ def scratch_folder(path: str | os.PathLike) -> Iterator[Path]:
 def staged_folder(target: str | os.PathLike) -> Iterator[Path]:
     """Yield an empty folder to write to; it replaces the folder `target` if the block succeeds.
 
-    The folder lies beside `target`, so that one rename puts it in place. All its files are on the disk before that.
-    The caller must hold the lock of `target`, or of a folder above it.
+    The folder is beside `target`, so that a rename puts it in place. Before that, all its files are written to the
+    disk. The caller must hold the lock of `target`, or of a folder above it (see `locked`).
 
     Raises:
         UserError: something cannot be written; `target` is then unchanged.
@@ -105,9 +109,9 @@ def staged_folder(target: str | os.PathLike) -> Iterator[Path]:
 
 
 def replace_folder(finished: str | os.PathLike, target: str | os.PathLike) -> None:
-    """Rename the folder `finished` to `target`. A folder that is there already is kept until the new one stands.
+    """Rename the folder `finished` to `target`. An existing `target` is removed after that.
 
-    A process killed in between leaves the old one as `.<name>.old`, which `remove_old` removes.
+    If the process is killed in between, the old folder stays as `.<name>.old`, which `remove_old` removes.
     """
     finished, target = Path(finished), Path(target)
     sync(finished)
@@ -123,21 +127,23 @@ def replace_folder(finished: str | os.PathLike, target: str | os.PathLike) -> No
 
 
 def remove_old(target: str | os.PathLike) -> None:
-    """Remove the folder that `replace_folder` replaced by `target`, where the process was killed before it did so."""
+    """Remove the old folder that `replace_folder` left beside `target` when its process was killed."""
     if Path(target).exists():
         shutil.rmtree(_old(Path(target)), ignore_errors=True)
 
 
-def _old(target):
+def _old(target: Path) -> Path:
     return target.with_name(f".{target.name}.old")
 
 
 @contextlib.contextmanager
-def locked(folder):
-    """Hold the lock of a folder that is to be written, which need not be there yet; it dies with the process.
+def locked(folder: str | os.PathLike) -> Iterator[None]:
+    """Hold the lock of a folder that is to be written, which need not exist yet.
+
+    The lock is the file `.<name>.lock` beside the folder. The system releases it when the process ends.
 
     Raises:
-        UserError: another process holds it, or the lock's file, `.<name>.lock` beside the folder, cannot be made.
+        UserError: another process holds the lock, or its file cannot be created.
     """
     import filelock
 

@@ -2,17 +2,19 @@
 
 import importlib
 import sys
+from collections.abc import Callable, Mapping
+from typing import Any
 
 
-def lazy_names(package, module_of):
-    """Return `(__getattr__, __dir__)` for a package whose public names live in its modules.
+def lazy_names(package: str, module_of: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """Return `__getattr__` and `__dir__` for a package whose public names are defined in its modules.
 
     Args:
-        package: the package's `__name__`.
-        module_of: public name -> module of the package that defines it.
+        package: `__name__` of the package.
+        module_of: public name -> module that defines it, relative to the package.
     """
 
-    def get(name):
+    def get(name: str) -> Any:
         if name not in module_of:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         return getattr(importlib.import_module(f"{package}.{module_of[name]}"), name)

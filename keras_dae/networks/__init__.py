@@ -1,1 +1,1 @@
-"""The networks: their geometry, their layers, and the file that they are kept in."""
+"""The networks: their geometry, their layers, and the Keras file that stores them."""

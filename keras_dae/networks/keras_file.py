@@ -51,9 +51,10 @@ def load_model(path: str | os.PathLike) -> keras.Model:
             if others := set(archive.namelist()) - MEMBERS:  # Keras would unpack them
                 raise ValueError(f"expected {', '.join(sorted(MEMBERS))} in it, got also {', '.join(sorted(others))}")
             _check_classes(json.loads(archive.read("config.json")))
-        return keras.models.load_model(path, compile=False, safe_mode=True)
+        model: Any = keras.models.load_model(path, compile=False, safe_mode=True)
     except (*UNREADABLE, AttributeError, RecursionError) as error:
         raise UserError(f"cannot load {path} as a Keras model: {first_line(error)}") from None
+    return model
 
 
 def _check_classes(config: Any) -> None:

@@ -1,1 +1,1 @@
-"""The run folder: its files, its config.json, and whether it may be replaced."""
+"""The run folder: its name, its JSON files, and whether it may be replaced."""

@@ -1,6 +1,7 @@
 """Keras callbacks that watch a training: its speed, whether it still learns, and whether it can stop."""
 
 import time
+from typing import Any
 
 import keras
 import numpy as np
@@ -24,14 +25,14 @@ class Throughput(keras.callbacks.Callback):
         super().__init__()
         self.images = images
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch, logs: Any = None):
         self.start = time.perf_counter()
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch, logs: Any = None):
         self.images_per_second = round((batch + 1) * self.images / (time.perf_counter() - self.start), 1)
         logs["images_per_second"] = self.images_per_second
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch, logs: Any = None):
         logs["images_per_second"] = self.images_per_second
         logs["seconds"] = round(time.perf_counter() - self.start, 3)
 
@@ -47,11 +48,11 @@ class StopIfUseless(keras.callbacks.Callback):
         super().__init__()
         self.noisy, self.clean = noisy, clean
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch, logs: Any = None):
         if not np.isfinite(logs["loss"]):
             raise UserError(f"training diverged: the loss is {logs['loss']}; {ADVICE}")
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch, logs: Any = None):
         check_useful(self.model, self.noisy, self.clean)
 
 
@@ -90,7 +91,7 @@ class EarlyStopping(keras.callbacks.Callback):
         super().__init__()
         self.patience, self.checkpoint = patience, checkpoint
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch, logs: Any = None):
         self.model.stop_training = self.is_over()
 
     def is_over(self) -> bool:

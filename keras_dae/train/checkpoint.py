@@ -7,6 +7,7 @@ import shutil
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -18,7 +19,7 @@ from keras_dae.errors import UserError
 
 CHECKSUM_FILE = "sha256.json"  # file name -> SHA-256 of the other files of a checkpoint
 KEPT = 2  # checkpoints; if the newest is damaged, training continues from the one before
-COLUMNS = ("epoch", "loss", "val_loss", "val_psnr", "seconds", "images_per_second")
+COLUMNS: tuple[str, ...] = ("epoch", "loss", "val_loss", "val_psnr", "seconds", "images_per_second")
 
 HistoryRow = dict[str, int | float]  # the keys are COLUMNS
 
@@ -64,7 +65,7 @@ class Checkpoint(keras.callbacks.Callback):
         """Load the weights with the lowest validation loss into a model."""
         load_variables(self._checkpoints()[-1] / "best.safetensors", model.variables)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch, logs: Any = None):
         self.history.append({"epoch": epoch + 1, **{name: float(logs[name]) for name in COLUMNS[1:]}})
         if self.folder is None:
             return

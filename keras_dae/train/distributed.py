@@ -10,7 +10,7 @@ training steps per execution, between which no Python runs; that alone halves th
 of this worker's first device. The metrics of all devices are added up only once, at the end of an epoch.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -77,7 +77,7 @@ class SingleIterator(input_lib.DistributedDatasetsFromFunction):
     def __init__(self, dataset: tf.distribute.DistributedDataset):
         self._iterator, self._spec = iter(dataset), dataset.element_spec
 
-    def __iter__(self) -> Iterator:
+    def __iter__(self) -> Any:
         return self._iterator
 
     @property

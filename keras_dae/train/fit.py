@@ -71,7 +71,7 @@ def fit(
             early_stopping,
         ]
         if tensorboard and rank == 0:
-            callbacks.insert(1, keras.callbacks.TensorBoard(tensorboard, write_graph=False))
+            callbacks.insert(1, keras.callbacks.TensorBoard(str(tensorboard), write_graph=False))
         distribute = strategy.distribute_datasets_from_function
         training = distribute(lambda context: training_batches(dataset.train, config, epochs_done, context))
         validation = distribute(lambda context: validation_batches(noisy, clean, context))
