@@ -1,6 +1,6 @@
-"""Kill trainings at random moments, start them again until they end, and compare with an undisturbed one.
+"""Kill trainings at random times, restart them until they finish, and compare with an undisturbed one.
 
-`python tests/campaign_kill.py` trains on drawn digits, without and with the exports, and reports.
+`python tests/campaign_kill.py` trains on built-in digits, without and with exports, and prints the result.
 """
 
 import argparse
@@ -21,20 +21,20 @@ TRAINING = ["--epochs", EPOCHS, "--batch-size", 16, "--early-stopping", EPOCHS]
 
 
 def campaign(zygote, arguments, folder, kills, seed=0):
-    """Kill trainings `kills` times in all, at moments that are uniform over an undisturbed one's time.
+    """Kill trainings `kills` times in total, at times drawn uniformly over the duration of an undisturbed training.
 
     Args:
         zygote: `Zygote`.
-        arguments: of `keras_dae.train`, but for the output folder.
-        folder: where the runs are made.
-        kills: how often SIGKILL is sent; what is unfinished then may finish.
-        seed: of the moments.
+        arguments: of `keras_dae.train`, except for the output folder.
+        folder: folder for the runs.
+        kills: how often SIGKILL is sent. After that, an unfinished run may finish.
+        seed: of the times.
 
     Returns:
-        the number of runs that were finished after having been killed.
+        the number of finished runs.
 
     Raises:
-        AssertionError: a command failed otherwise, or a run differs from the undisturbed one.
+        AssertionError: a command failed in another way, or a run differs from the undisturbed one.
     """
     whole = folder / "undisturbed"
     folder.mkdir(exist_ok=True)
@@ -60,9 +60,9 @@ def campaign(zygote, arguments, folder, kills, seed=0):
 
 
 def same_files(first, second):
-    """Return whether two runs have the same files, and those without times in them the same bytes.
+    """Return whether two runs have the same files, and the same bytes in their ONNX files and pictures of samples.
 
-    A SavedModel's and parity.json's bytes differ from export to export (names, times): only their presence counts.
+    The other files hold times or generated names, which differ from run to run.
     """
     files = [{p.relative_to(run): p.read_bytes() for p in run.rglob("*") if p.is_file()} for run in (first, second)]
     same = [path for path in files[0] if path.suffix == ".onnx" or path.name == "samples.png"]
@@ -70,7 +70,7 @@ def same_files(first, second):
 
 
 def main(argv=None):
-    """Command line of `campaign`: reports what was survived."""
+    """Command line of `campaign`: prints the result."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=80, help="of trainings")
     parser.add_argument("--export-kills", type=int, default=40, help="of trainings with exports")
@@ -88,7 +88,7 @@ def main(argv=None):
             start = time.perf_counter()
             finished = campaign(zygote, arguments, Path(folder), kills, options.seed)
             seconds = time.perf_counter() - start
-        print(f"{what}: {kills} kills, {finished} runs finished, all bit-identical ({seconds:.0f} s)", flush=True)
+        print(f"{what}: {kills} kills, {finished} runs finished, all bitwise identical ({seconds:.0f} s)", flush=True)
     zygote.close()
 
 

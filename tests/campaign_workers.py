@@ -1,6 +1,6 @@
-"""Kill one of two workers at random moments, start both again until they end, and compare with an undisturbed run.
+"""Kill one of two workers at random times, restart both until they finish, and compare with an undisturbed run.
 
-`python tests/campaign_workers.py --kills 20` trains on drawn digits and reports.
+`python tests/campaign_workers.py --kills 20` trains on built-in digits and prints the result.
 """
 
 import argparse
@@ -21,26 +21,27 @@ LIMIT = 60  # seconds within which the other worker must end
 
 
 def _says_why(output):
-    """Return whether a worker said what ended it: another was lost, or never came."""
+    """Return whether a worker said why it ended: another worker was lost, or never started."""
     last = output.rstrip().splitlines()[-1]
     return "error: another worker has ended" in output or "exits with status 1 unless all start" in last
 
 
 def campaign(network, folder, kills, seed=0):
-    """Kill a worker `kills` times in all, at moments that are uniform over an undisturbed training's time.
+    """Kill a worker `kills` times in total, at times drawn uniformly over the duration of an undisturbed training.
 
     Args:
         network: what `cluster.private_network` yields.
-        folder: where the runs are made, of `digits.npz` in it.
-        kills: how often SIGKILL is sent; what is unfinished then may finish.
-        seed: of the moments.
+        folder: folder for the runs; its `digits.npz` holds the images.
+        kills: how often SIGKILL is sent. After that, an unfinished run may finish.
+        seed: of the times.
 
     Returns:
-        `(finished, slowest)`: the number of runs that were finished, and the seconds after which a worker ended that
-        had been left alone.
+        `(finished, slowest)`: the number of finished runs, and the longest time in seconds after which the remaining
+        worker ended.
 
     Raises:
-        AssertionError: the other did not end in time with one line, or a run differs from the undisturbed one.
+        AssertionError: the remaining worker did not end in time with one line, or a run differs from the undisturbed
+            one.
     """
     command = ["-m", "keras_dae.train", "--dataset", folder / "digits.npz", *TRAINING, "--output-dir"]
     start = time.perf_counter()
@@ -62,7 +63,7 @@ def campaign(network, folder, kills, seed=0):
             start = time.perf_counter()
             results = ends(workers, 300 if last else LIMIT)
         for status, output in results:
-            # 0: the training was done, and nothing more to be had from the other.
+            # 0: the training was done, and this worker needed nothing more from the other.
             assert status in (0, -9) or (status == 1 and _says_why(output)), output
             assert "Traceback" not in output, output
         if any(status == 1 for status, _ in results):
@@ -75,7 +76,7 @@ def campaign(network, folder, kills, seed=0):
 
 
 def main(argv=None):
-    """Command line of `campaign`: reports what was survived."""
+    """Command line of `campaign`: prints the result."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
@@ -85,7 +86,7 @@ def main(argv=None):
         np.savez(Path(folder, "digits.npz"), x_train=digits, x_test=digits[:20])
         finished, slowest = campaign(network, Path(folder), options.kills, options.seed)
     print(
-        f"{options.kills} kills, {finished} runs finished, all bit-identical; a worker left alone ended within "
+        f"{options.kills} kills, {finished} runs finished, all bitwise identical; the remaining worker ended within "
         f"{slowest:.0f} s"
     )
 

@@ -1,4 +1,4 @@
-"""Workers of one training as processes, in a network of their own: TensorFlow listens on all addresses."""
+"""Workers of one training as processes, in a separate network, because TensorFlow listens on all addresses."""
 
 import json
 import os
@@ -13,10 +13,10 @@ from alone import ALONE
 
 @contextmanager
 def private_network():
-    """Yield the command that runs another in a new network, which has a loopback and nothing else.
+    """Yield a command prefix that runs a command in a new network, which has only a loopback interface.
 
     Raises:
-        OSError: the system lets this user make none; with its reason.
+        OSError: the system does not let this user create a network; the message says why.
     """
     holder = subprocess.Popen(
         [*ALONE, "sh", "-c", "echo up && exec sleep 3600"],
@@ -40,7 +40,7 @@ def tf_config(worker, workers=2):
 
 
 def start(network, worker, *arguments):
-    """Return the process of a worker, `python arguments`, which writes stdout and stderr together."""
+    """Start a worker, `python arguments`, and return its process, whose stdout has its stderr, too."""
     return subprocess.Popen(
         [*network, sys.executable, *map(str, arguments)],
         env={
@@ -57,7 +57,7 @@ def start(network, worker, *arguments):
 
 @contextmanager
 def training(network, *commands):
-    """Start worker 0, 1, … with these commands; yield the processes, none of which outlives the block."""
+    """Start worker 0, 1, … with these commands; yield the processes, and kill them at the end of the block."""
     workers = [start(network, worker, *command) for worker, command in enumerate(commands)]
     try:
         yield workers
@@ -68,7 +68,7 @@ def training(network, *commands):
 
 
 def ends(workers, seconds):
-    """Return `[(status, output)]` of workers that all must end within so many seconds."""
+    """Return `[(status, output)]` of workers, which must all end within so many seconds."""
     end = time.monotonic() + seconds
     outputs = [worker.communicate(timeout=max(0, end - time.monotonic()))[0] for worker in workers]
     return [(worker.returncode, output) for worker, output in zip(workers, outputs)]

@@ -1,7 +1,7 @@
-"""A training with SGD, whose sums show whether all images count the same: `python sgd_training.py NPZ FOLDER`.
+"""A training with SGD, in which all images must have the same weight: `python sgd_training.py NPZ FOLDER`.
 
-Writes the weights with which each worker ends as `worker<n>.npz`. TF_CONFIG says which workers there are; `--devices`
-takes one processor for several devices instead.
+Writes the final weights of each worker as `worker<rank>.npz`. TF_CONFIG names the workers. With `--devices`, there is
+one worker, and its processor counts as several devices.
 """
 
 import argparse
@@ -19,24 +19,24 @@ from keras_dae.train.callbacks import EarlyStopping
 
 
 def config(npz):
-    """Return the training's config: 3 validation images, so that two workers get different numbers of them."""
+    """Return the config of the training: 3 validation images, so that two workers get different numbers of them."""
     return TrainConfig(dataset=str(npz), epochs=2, batch_size=16, initialization="he", validation_split=0.04)
 
 
 def sgd(learning_rate, beta_1, beta_2):
-    """Return SGD in place of Adam, which would make 1e-9 a whole step."""
+    """Return SGD instead of Adam, which would turn a difference of 1e-9 in a gradient into a whole step."""
     return keras.optimizers.SGD(0.5)
 
 
 class Weights(EarlyStopping):
-    """Leaves the weights at the end of the training in `Weights.file`."""
+    """Also writes the weights to `Weights.file` at the end of the training."""
 
     def on_train_end(self, logs=None):
         np.savez(Weights.file, *self.model.get_weights())
 
 
 def main():
-    """Train once."""
+    """Train as the arguments say."""
     parser = argparse.ArgumentParser()
     parser.add_argument("npz")
     parser.add_argument("folder", type=Path)

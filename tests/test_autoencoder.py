@@ -26,7 +26,7 @@ def test_parameters_and_names(channels, parameters):
 
 
 @pytest.mark.parametrize(("size", "expected"), [((28, 28), (28, 28)), ((17, 64), (20, 64)), ((30, 45), (32, 48))])
-def test_output_has_the_next_multiple_of_4(size, expected):
+def test_output_has_the_next_multiple(size, expected):
     images = np.random.default_rng(0).random((2, *size, 1), dtype=np.float32)
     denoised = np.asarray(build_autoencoder()(images))
     assert denoised.shape == (2, *expected, 1)
@@ -70,7 +70,7 @@ def test_he_starts_at_the_images_mean():
         assert np.median(outputs) == pytest.approx(mean, abs=0.1)
 
 
-def test_torch_rule_is_pytorchs_own():
+def test_torch_rule_equals_pytorchs():
     torch = pytest.importorskip("torch", reason="torch is not installed")
     conv, transposed = torch.nn.Conv2d(32, 64, 5), torch.nn.ConvTranspose2d(64, 32, 5)
     ours = build_autoencoder(initialization="torch", seed=0)

@@ -1,4 +1,4 @@
-"""What a machine can do to a running command: kill it, fill its disk, take its rights, run it twice."""
+"""Faults of the machine: a command is killed, the disk is full, rights are missing, two commands run at once."""
 
 import json
 import os
@@ -39,7 +39,7 @@ def command(digits_npz):
 
 @pytest.fixture(scope="module")
 def undisturbed(zygote, command, tmp_path_factory):
-    """A run that nothing happened to."""
+    """A run without any fault."""
     run = tmp_path_factory.mktemp("undisturbed") / "run"
     status, output = zygote.run("keras_dae.train", *command, "--output-dir", run)
     assert status == 0, output
@@ -47,13 +47,13 @@ def undisturbed(zygote, command, tmp_path_factory):
 
 
 def content(folder):
-    """Return relative path -> bytes of all files, but for locks."""
+    """Return relative path -> bytes of all files, except for locks."""
     files = (path for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock")
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
-def test_what_is_damaged_is_seen(tmp_path):
-    """A checkpoint in which any file is cut, missing or added is not sound."""
+def test_damage_is_noticed(tmp_path):
+    """A checkpoint is damaged if any file is changed, missing or added."""
     (tmp_path / "state").write_bytes(b"12345678")
     (tmp_path / "history").write_bytes(b"1")
     write_json(tmp_path / CHECKSUM_FILE, checksums(tmp_path))
@@ -72,17 +72,17 @@ def test_what_is_damaged_is_seen(tmp_path):
 class TestKilled:
     @pytest.mark.slow
     def test_at_random_moments(self, zygote, command, tmp_path):
-        """`campaign_kill.py` does it for longer, and while exporting too. Two at a time, to save time."""
+        """`campaign_kill.py` does the same for longer, and also during exports. Two run at a time, to save time."""
         other = Zygote()
         halves = [(zygote, tmp_path / "first", KILLS // 2), (other, tmp_path / "second", KILLS - KILLS // 2)]
         with ThreadPoolExecutor() as pool:
             finished = list(pool.map(lambda half: campaign(half[0], command, *half[1:], seed=half[2]), halves))
         other.close()
-        assert all(finished)  # how many of them is luck, and the machine's load
+        assert all(finished)  # their number depends on the load of the machine
 
     @pytest.fixture
     def interrupted(self, zygote, command, tmp_path):
-        """The run that is to be, killed after three epochs or more."""
+        """The path of a run whose training was killed after three epochs or more."""
         checkpoints = tmp_path / "run.partial" / "checkpoint"
         run = tmp_path / "run"
         status, _ = zygote.run(
@@ -94,7 +94,7 @@ class TestKilled:
     @pytest.mark.slow
     @pytest.mark.parametrize("what", ["flip", "sums"])
     def test_damaged_checkpoint(self, zygote, command, undisturbed, interrupted, what):
-        """As a disk leaves it after a power loss: the one before is used, and the end is the same."""
+        """After a power loss: the checkpoint before it is used, and the result is the same."""
         newest = sorted(interrupted.parent.glob("run.partial/checkpoint/epoch-*"))[-1]
         state = newest / "state.safetensors"
         data = state.read_bytes()
@@ -120,7 +120,7 @@ class TestKilled:
         assert_same_run(undisturbed, interrupted)
 
     def test_in_the_last_step(self, zygote, command, undisturbed, tmp_path):
-        """Between the renaming of the run and the removal of its checkpoint: the same command does the rest."""
+        """Between the rename of the run and the removal of its checkpoints: the same command does the rest."""
         run = tmp_path / "run"
         shutil.copytree(undisturbed, run)
         (run / "checkpoint" / "epoch-0008").mkdir(parents=True)
@@ -131,10 +131,10 @@ class TestKilled:
         assert_user_error(status, output, "finished run")
 
     def test_while_replacing_a_run(self, tmp_path):
-        """Between the two renamings, and before the old one is removed."""
+        """Between the two renames, and before the old run is removed."""
         (tmp_path / ".run.old").mkdir()
         remove_old(tmp_path / "run")
-        assert (tmp_path / ".run.old").is_dir()  # the only one there is
+        assert (tmp_path / ".run.old").is_dir()  # it is the only run
         (tmp_path / "new").mkdir()
         replace_folder(tmp_path / "new", tmp_path / "run")
         remove_old(tmp_path / "run")
@@ -142,7 +142,7 @@ class TestKilled:
 
     @pytest.mark.slow
     def test_export(self, zygote, undisturbed, tmp_path):
-        """While the SavedModel is being written: nothing is there; the next export leaves no trace of it."""
+        """While the SavedModel is written: no export appears, and the next export removes the remains."""
         run = tmp_path / "run"
         shutil.copytree(undisturbed, run)
         arguments = ["export", run, "--formats", "saved_model", "onnx"]
@@ -155,7 +155,7 @@ class TestKilled:
         assert not list(run.glob(".*"))
         assert (run / "saved_model/1").is_dir()
 
-    def test_not_ours_is_never_removed(self, command, zygote, tmp_path):
+    def test_other_folders_are_never_removed(self, command, zygote, tmp_path):
         (tmp_path / "run.partial").mkdir()
         (tmp_path / "run.partial/thesis.txt").write_text("years of work")
         status, output = zygote.run("keras_dae.train", *command, "--output-dir", tmp_path / "run", "--overwrite")
@@ -164,7 +164,7 @@ class TestKilled:
 
 
 class TestWriteFaults:
-    """The kernel refuses: files over a limit, a full disk, a folder without the right to write."""
+    """The system refuses to write: files over a limit, a full disk, a read-only folder."""
 
     @pytest.mark.slow
     @pytest.mark.parametrize("limit", [500, 100_000])
@@ -181,7 +181,7 @@ class TestWriteFaults:
     @pytest.mark.slow
     @pytest.mark.parametrize("limit", [3000, 300_000])
     def test_no_room_after_training(self, zygote, command, undisturbed, tmp_path, limit):
-        """Goes on from the last checkpoint of an otherwise finished training."""
+        """The second attempt continues from the last checkpoint, after which no epoch is left."""
         run = tmp_path / "run"
         last = tmp_path / "run.partial/checkpoint" / f"epoch-{EPOCHS:04}"
         zygote.run("keras_dae.train", *command, "--output-dir", run, kill_when=last.exists)
@@ -203,7 +203,7 @@ class TestWriteFaults:
 
     @pytest.fixture
     def read_only(self, tmp_path):
-        """A folder that cannot be written into; as root, only where that right is given up."""
+        """A folder that cannot be written into, except by root with all capabilities."""
         folder = tmp_path / "read_only"
         folder.mkdir()
         folder.chmod(0o555)
@@ -260,7 +260,7 @@ class TestWriteFaults:
 
 
 def without_rights(*arguments):
-    """Run `python -m …` as a user for whom rights hold: root gives up its privilege to ignore them."""
+    """Run `python -m …` subject to file permissions: root gives up the capabilities to ignore them."""
     if os.geteuid():
         done = run_module(*arguments)
     else:
@@ -297,7 +297,7 @@ class TestTwoAtOnce:
 
     @pytest.mark.slow
     def test_reader_sees_whole_files_only(self, zygote, undisturbed, tmp_path):
-        """While an export writes into a run, all that stands there can be read."""
+        """While an export writes into a run, every file there can be read."""
         from keras_dae.denoise.denoiser import load_denoiser
 
         run = tmp_path / "run"
@@ -316,7 +316,7 @@ class TestTwoAtOnce:
                     for version in run.glob("saved_model/*"):
                         assert (version / "saved_model.pb").stat().st_size
                         seen.add(version.name)
-                except Exception as error:  # noqa: BLE001 - told below
+                except Exception as error:  # noqa: BLE001 - asserted below
                     problems.append(error)
 
         reader = threading.Thread(target=read)

@@ -1,3 +1,5 @@
+import ast
+import dataclasses
 import json
 import subprocess
 import sys
@@ -11,6 +13,7 @@ import keras_dae
 from keras_dae._util.atomic import atomic_file
 from keras_dae.config import RECIPES, TrainConfig
 from keras_dae.errors import UserError, printable
+from keras_dae.train.__main__ import parser
 
 ROOT = Path(__file__).parent.parent
 
@@ -19,6 +22,15 @@ def test_import_is_light():
     code = "import sys, keras_dae; print('\\n'.join(sys.modules))"
     modules = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert not {"tensorflow", "keras", "numpy", "matplotlib"} & set(modules.split())
+
+
+def test_public_names_are_the_same_for_type_checkers():
+    tree = ast.parse((ROOT / "keras_dae/__init__.py").read_text())
+    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+        node for node in ast.parse((ROOT / "keras_dae/__init__.py").read_text()).body if isinstance(node, ast.If)
+    )
+    imported = {alias.name: node.module for node in block.body for alias in node.names}
+    assert imported == {name: f"keras_dae.{module}" for name, module in keras_dae._MODULE_OF.items()}
 
 
 def test_public_names_load():
@@ -35,6 +47,14 @@ def test_help_does_not_start_tensorflow(module):
     assert done.returncode == 0
     assert "usage" in done.stdout
     assert "oneDNN" not in done.stderr
+
+
+def test_training_help_states_the_defaults():
+    actions = {action.dest: action for action in parser()._actions}
+    for field in dataclasses.fields(TrainConfig):
+        values = field.default if isinstance(field.default, tuple) else (field.default,)
+        if field.name != "clip" and None not in values:
+            assert f"(default: {' '.join(map(str, values))})" in actions[field.name].help
 
 
 def test_recipe_seed_is_the_originals():
@@ -76,7 +96,7 @@ def test_config_out_of_range(values):
         TrainConfig(**values)
 
 
-def test_whole_file_appears_whole_or_not_at_all(tmp_path):
+def test_file_is_written_atomically(tmp_path):
     target = tmp_path / "file.txt"
     with atomic_file(target) as temporary:
         temporary.write_text("first")

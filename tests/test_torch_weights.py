@@ -20,7 +20,7 @@ def torch():
 
 @pytest.fixture
 def original(torch):
-    """The PyTorch original, its weights drawn by PyTorch itself."""
+    """The PyTorch original with weights that PyTorch initialized."""
     torch.manual_seed(0)
     return pytorch_autoencoder()
 
@@ -70,7 +70,7 @@ def test_keras_weights_give_the_same_pixels_in_pytorch(torch):
 
 @pytest.mark.slow
 def test_trained_weights_give_the_same_pixels_both_ways(torch, original, digits):
-    """Train the original in PyTorch, go on in Keras, and compare after each."""
+    """Train the original in PyTorch, then in Keras, and compare the pixels after each."""
     clean = (digits[:, None] / 255).astype(np.float32)
     optimizer = torch.optim.Adam(original.parameters(), lr=0.003)
     for _ in range(30):
@@ -90,7 +90,7 @@ def test_trained_weights_give_the_same_pixels_both_ways(torch, original, digits)
     assert_same_pixels(torch, original, ours)
 
 
-def test_import_and_export_are_bit_identical(tmp_path):
+def test_import_and_export_are_bitwise_identical(tmp_path):
     save_file(random_state(), tmp_path / "original.safetensors")
     assert main(["import", str(tmp_path / "original.safetensors"), "--output-dir", str(tmp_path / "run")]) == 0
     assert {path.name for path in (tmp_path / "run").iterdir()} == {"config.json", "model.keras"}

@@ -85,7 +85,7 @@ def test_metrics_are_of_the_noisy_test_images(tiny, tmp_path, digits):
 
 
 @pytest.mark.slow
-def test_same_seed_same_bits_other_seed_others(tiny, tmp_path):
+def test_same_seed_same_bits_other_seed_other_bits(tiny, tmp_path):
     first, again = (train_and_evaluate(tiny, tmp_path / name) for name in ("first", "again"))
     assert_same_run(first, again)
     other = train_and_evaluate(TrainConfig(**{**tiny.to_dict(), "seed": 1}), tmp_path / "other")
@@ -93,12 +93,12 @@ def test_same_seed_same_bits_other_seed_others(tiny, tmp_path):
 
 
 class Killed(BaseException):
-    """Not caught by anything on its way."""
+    """Stands for a kill: no code catches it."""
 
 
 @pytest.fixture
 def killed_in_second_epoch(monkeypatch):
-    """Make the first two calls of `fit` die in the middle of their second epoch, if they have one."""
+    """Make the first two calls of `fit` fail in the middle of their second epoch, if they get there."""
 
     class Killer(fit_module.StopIfUseless):
         epochs = 0
@@ -124,7 +124,7 @@ def killed_in_second_epoch(monkeypatch):
     ],
     ids=["schedule", "early stopping"],
 )
-def test_interrupted_run_goes_on_to_the_same_bits(tiny, tmp_path, options, request, capsys):
+def test_interrupted_run_is_bitwise_reproducible(tiny, tmp_path, options, request, capsys):
     config = TrainConfig(**{**tiny.to_dict(), **options})
     whole = train_and_evaluate(config, tmp_path / "whole")
     epochs = len((whole / "history.csv").read_text().splitlines()) - 1
@@ -205,7 +205,7 @@ def test_current_folder_is_not_replaced(tiny, tmp_path, monkeypatch):
 def test_places_of_a_folder(tmp_path):
     (tmp_path / "disk").mkdir()
     (tmp_path / "link").symlink_to("disk")
-    assert folder_to_replace(tmp_path / "link") == tmp_path / "disk"  # the link stays, whatever is put there
+    assert folder_to_replace(tmp_path / "link") == tmp_path / "disk"  # the target is replaced, not the link
     with pytest.raises(UserError, match="a mount point"):
         folder_to_replace("/proc")
 
@@ -231,7 +231,7 @@ def test_diverging_training_stops(tiny, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_collapsed_training_stops(tiny, tmp_path, monkeypatch):
-    """A learning rate far too high makes every image black; that is noticed in the epoch it is judged first."""
+    """Far too high a learning rate makes every image black, which is noticed after the first epochs."""
     monkeypatch.setattr(callbacks, "MIN_STEPS_TO_JUDGE", 8)
     config = TrainConfig(**{**tiny.to_dict(), "epochs": 50, "learning_rate": 1.0})
     with pytest.raises(UserError, match=r"collapsed.*--learning-rate"):
@@ -318,7 +318,7 @@ class TestLearningRate:
 
 
 class TestCommandLine:
-    """One process each where the process itself is what is tested; else `main`."""
+    """Calls `main`, or starts a process where the process itself is tested."""
 
     def test_wrong_option_values(self, capsys, tmp_path):
         for options, expected in (
@@ -365,7 +365,7 @@ class TestCommandLine:
 
     @pytest.mark.slow
     def test_main_job(self, digits_npz, tmp_path):
-        """In a process of its own: prints progress and the result, and refuses to do it twice."""
+        """In a separate process: prints progress and the result, and refuses to replace the finished run."""
         command = ["keras_dae.train", "--dataset", digits_npz, "--epochs", 1, "--batch-size", 16, "--no-export"]
         done = run_module(*command, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
@@ -386,7 +386,7 @@ class TestCommandLine:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
-            # A shell that starts the tests in the background has its children ignore SIGINT.
+            # A shell that starts the tests in the background makes its children ignore SIGINT.
             preexec_fn=lambda: signal.signal(which, signal.SIG_DFL),
         )
         deadline = time.time() + 120
@@ -404,7 +404,7 @@ class TestCommandLine:
 
 @pytest.mark.slow
 def test_mnist_original_recipe_learns(mnist_dir, tmp_path):
-    """One epoch of the original's training on a tenth of MNIST is already far better than the noisy input."""
+    """Three epochs of the original's training on a fifth of MNIST already denoise well."""
     config = TrainConfig(dataset="mnist", data_dir=str(mnist_dir), limit=12_000, epochs=3)
     run = train_and_evaluate(config, tmp_path / "run")
     metrics = json.loads((run / "metrics.json").read_text())

@@ -1,4 +1,4 @@
-"""Runs that earlier versions wrote, kept in tests/data, must work in this one."""
+"""Runs written by earlier versions, kept in tests/data, must work in this version."""
 
 import json
 import shutil
@@ -31,7 +31,7 @@ def test_there_is_one_of_every_format():
     assert [run.name for run in RUNS] == [f"run-format-{number + 1}" for number in range(RUN_FORMAT)]
 
 
-def test_denoises_as_it_did(run):
+def test_denoises_as_before(run):
     with np.load(run / "expected.npz") as expected:
         denoised = load_denoiser(run)(expected["noisy"])
         assert np.abs(denoised.astype(int) - expected["denoised"]).max() <= 1  # rounding, on another machine

@@ -1,4 +1,4 @@
-"""Several devices in one process, several workers, and one of these killed."""
+"""Several devices in one process, several workers, and a worker that is killed."""
 
 import os
 import subprocess
@@ -24,7 +24,7 @@ SGD = Path(sgd_training.__file__)
 
 @pytest.fixture(scope="module")
 def network():
-    """The command before another that gives it a network of its own."""
+    """The command prefix that runs a command in a separate network."""
     try:
         with private_network() as command:
             yield command
@@ -67,25 +67,26 @@ def test_malformed_tf_config(config, monkeypatch):
 
 
 def contexts(count):
+    """Return the input contexts of all workers, each with one device."""
     import tensorflow as tf
 
     return [tf.distribute.InputContext(count, worker, count) for worker in range(count)]
 
 
-def test_workers_share_each_batch(digits):
+def test_workers_divide_each_batch(digits):
     from keras_dae.config import TrainConfig
     from keras_dae.data.batches import SINGLE_DEVICE, training_batches
 
     config = TrainConfig(batch_size=8, epochs=1)
     train = digits[..., None]
     alone, first, second = (training_batches(train, config, 0, one).take(10) for one in (SINGLE_DEVICE, *contexts(2)))
-    for (_, whole), *shares in zip(alone, first, second):
-        assert np.array_equal(whole, np.concatenate([clean for _, clean in shares]))
-        noise = [noisy - clean for noisy, clean in shares]
+    for (_, whole), *divided in zip(alone, first, second):
+        assert np.array_equal(whole, np.concatenate([clean for _, clean in divided]))
+        noise = [noisy - clean for noisy, clean in divided]
         assert np.mean(noise[0] != noise[1]) > 0.3
 
 
-def test_workers_share_the_files():
+def test_workers_divide_the_files():
     from keras_dae.config import TrainConfig
     from keras_dae.data.batches import epoch_plan, training_batches
 
@@ -101,21 +102,38 @@ def test_workers_share_the_files():
 
 
 @pytest.mark.parametrize(("images", "replicas"), [(600, 2), (5, 2), (1030, 4), (1, 3)])
-def test_devices_share_the_validation_images(images, replicas):
+def test_devices_divide_the_validation_images(images, replicas):
     from keras_dae.data.batches import validation_batches, validation_steps
 
     steps = validation_steps(images, replicas)
     clean = np.arange(images, dtype=np.float32).reshape(-1, 1, 1, 1)
-    shares = [
+    sizes = [
         [len(batch) for batch, _ in validation_batches(clean, clean, one).take(steps)] for one in contexts(replicas)
     ]
-    assert len({len(share) for share in shares}) == 1
-    assert 1 <= min(map(min, shares)) <= max(map(max, shares)) <= 256
-    assert sum(map(sum, shares)) == (images if images >= replicas else images * replicas)
+    assert len({len(of_device) for of_device in sizes}) == 1
+    assert 1 <= min(map(min, sizes)) <= max(map(max, sizes)) <= 256
+    assert sum(map(sum, sizes)) == (images if images >= replicas else images * replicas)
+
+
+def test_single_iterator_goes_on():
+    """Keras accepts the dataset, and iterating over it again continues where the last iteration stopped."""
+    import tensorflow as tf
+    from keras.src.trainers.data_adapters import get_data_adapter
+
+    from keras_dae.train.distributed import SingleIterator
+
+    strategy = tf.distribute.MirroredStrategy(["CPU:0"])
+    numbers = strategy.distribute_datasets_from_function(lambda context: tf.data.Dataset.range(5).batch(1).repeat())
+    dataset = SingleIterator(numbers)
+    assert get_data_adapter(dataset).get_tf_dataset() is dataset
+    assert get_data_adapter(dataset).num_batches is None
+    seen = [int(next(iter(dataset))[0]) for _ in range(7)]
+    assert seen == [0, 1, 2, 3, 4, 0, 1]
+    assert dataset.element_spec == numbers.element_spec
 
 
 @pytest.mark.parametrize("batch", [0, 1, 5])
-def test_a_batch_that_cannot_be_shared_evenly(batch):
+def test_batch_size_is_no_multiple_of_the_devices(batch):
     class Two:
         num_replicas_in_sync = 2
 
@@ -125,7 +143,7 @@ def test_a_batch_that_cannot_be_shared_evenly(batch):
 
 
 def trained_alone(config, batches, monkeypatch):
-    """Return the weights after SGD on `batches` by one process; and the history."""
+    """Return the weights after training on `batches` with SGD in one process, and the history."""
     import keras
 
     from keras_dae.data.batches import epoch_plan, evaluation_images, validation_batches
@@ -142,30 +160,30 @@ def trained_alone(config, batches, monkeypatch):
     return model.get_weights(), history.history
 
 
-def as_one(config, count):
-    """Return all workers' batches, put together."""
+def whole_batches(config, count):
+    """Return the dataset of whole batches, each made of the parts that the workers get."""
     import tensorflow as tf
 
     from keras_dae.data.batches import training_batches
 
     train = load_dataset(config).train
-    shares = (training_batches(train, config, 0, context) for context in contexts(count))
-    return tf.data.Dataset.zip(tuple(shares)).map(
-        lambda *shares: tuple(tf.concat(images, axis=0) for images in zip(*shares))
+    divided = (training_batches(train, config, 0, context) for context in contexts(count))
+    return tf.data.Dataset.zip(tuple(divided)).map(
+        lambda *batches: tuple(tf.concat(images, axis=0) for images in zip(*batches))
     )
 
 
 def losses(folder):
-    """Return training and validation losses in the newest checkpoint."""
+    """Return the training and validation losses in the newest checkpoint, a row per epoch."""
     rows = sorted(folder.glob("checkpoint/epoch-*"))[-1].joinpath("history.csv").read_text().splitlines()[1:]
     return np.array([[float(value) for value in row.split(",")[1:3]] for row in rows])
 
 
 def check_same_training(folder, count, config, monkeypatch):
-    """Check that workers, or devices, did what one process does on the same batches."""
+    """Check that workers or devices trained the same as one process on the same batches."""
     from keras_dae.data.batches import training_batches
 
-    batches = as_one(config, 2) if count > 1 else training_batches(load_dataset(config).train, config)
+    batches = whole_batches(config, 2) if count > 1 else training_batches(load_dataset(config).train, config)
     expected, history = trained_alone(config, batches, monkeypatch)
     for worker in range(count):
         with np.load(folder / f"worker{worker}.npz") as got:
@@ -194,8 +212,8 @@ def test_two_workers_do_what_one_process_does(network, digits_npz, tmp_path, mon
 
 
 @pytest.mark.slow
-def test_one_killed_ends_all_and_all_go_on(network, digits, tmp_path):
-    """With a folder, of which each reads its share, early stopping and TensorBoard."""
+def test_a_killed_worker_ends_all_and_all_continue(network, digits, tmp_path):
+    """With a folder of which each worker reads its part, with early stopping, and with TensorBoard."""
     scans = tmp_path / "scans"
     scans.mkdir()
     for number, image in enumerate(digits):
@@ -244,7 +262,7 @@ def test_workers_with_other_options(network, digits_npz, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_worker_that_does_not_come(network, digits_npz, tmp_path):
+def test_a_worker_that_does_not_start(network, digits_npz, tmp_path):
     program = "from keras_dae.train import __main__ as train, workers; workers.JOIN_TIMEOUT = 3; exit(train.main())"
     with training(network, ["-c", program]) as processes:
         ((status, output),) = ends(processes, 60)

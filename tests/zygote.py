@@ -1,8 +1,9 @@
-"""A Python with TensorFlow imported, out of which processes are forked that train and export: seconds faster.
+"""A Python process that has imported TensorFlow and forks the processes that train and export: this saves seconds.
 
-`python zygote.py` reads one JSON object a line from stdin, `{"module", "arguments", "limit"}`: it forks, runs
-`main(arguments)` of the module (files limited to `limit` bytes, unless null), and writes the child's process number;
-when the child has ended, `{"status", "output"}`, the status being negative after a signal.
+`python zygote.py` reads one JSON object per line from stdin, `{"module", "arguments", "limit"}`. For each, it forks a
+child and prints its process ID. The child runs `main(arguments)` of the module, and can write no file larger than
+`limit` bytes, unless that is null. When the child has ended, `{"status", "output"}` is printed; the status is negative
+after a signal.
 """
 
 import importlib
@@ -37,7 +38,7 @@ def main():
         os.close(theirs)
         print(child, flush=True)
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        # Not to the end: a process that the killed child had started may still hold the other end.
+        # Do not read to the end: a process that the killed child had started may still hold the other end open.
         os.set_blocking(ours, False)
         try:
             output = os.read(ours, 2**16).decode(errors="replace")
@@ -54,7 +55,7 @@ def main_of(module):
 
 
 def run(output, module, arguments, limit):
-    """Become the command; does not return."""
+    """Run the command in this process, then exit."""
     for descriptor in (1, 2):
         os.dup2(output, descriptor)
     if limit is not None:
@@ -72,7 +73,7 @@ def run(output, module, arguments, limit):
 
 
 class Zygote:
-    """The tests' end: `run` a command like `python -m module arguments`, perhaps killed after some seconds."""
+    """The tests' side: runs commands like `python -m module arguments`, and can kill them."""
 
     def __init__(self):
         environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent), "TF_CPP_MIN_LOG_LEVEL": "3"}
@@ -86,9 +87,13 @@ class Zygote:
         )
 
     def run(self, module, *arguments, limit=None, kill_after=None, kill_when=None):
-        """Return `(status, output)`, the process being killed after some seconds, or as soon as `kill_when()` is true.
+        """Run a command and return `(status, output)`.
 
-        `limit` is of the bytes in any file that it writes.
+        Args:
+            module, arguments: of the command.
+            limit: maximum size in bytes of each file that it writes, or None.
+            kill_after: seconds after which it is killed, or None.
+            kill_when: function without arguments; the command is killed as soon as it returns true.
         """
         job = {"module": module, "arguments": [*map(str, arguments)], "limit": limit}
         self.process.stdin.write(json.dumps(job) + "\n")
@@ -109,7 +114,7 @@ class Zygote:
 
 
 def kill(process, ended, after, when):
-    """Send SIGKILL to a process after some seconds, or when a condition holds, unless it has ended."""
+    """Send SIGKILL to a process after some seconds, or when a condition holds, unless it has ended before."""
     if after is not None:
         ended.wait(after)
     while when is not None and not when() and not ended.wait(0.002):
