@@ -27,8 +27,6 @@ def test_import_is_light():
 def test_public_names_are_the_same_for_type_checkers():
     tree = ast.parse((ROOT / "keras_dae/__init__.py").read_text())
     (block,) = (node for node in tree.body if isinstance(node, ast.If))
-        node for node in ast.parse((ROOT / "keras_dae/__init__.py").read_text()).body if isinstance(node, ast.If)
-    )
     imported = {alias.name: node.module for node in block.body for alias in node.names}
     assert imported == {name: f"keras_dae.{module}" for name, module in keras_dae._MODULE_OF.items()}
 
