@@ -11,14 +11,14 @@ same noise on every machine, eagerly and inside tf.data, because the random gene
 """
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import tensorflow as tf
 
 from keras_dae.noise_names import check_noise
 
-Factor = float | tf.Tensor
+Factor: TypeAlias = "float | tf.Tensor"
 
 
 def gaussian(clean: tf.Tensor, factor: Factor, seed: tf.Tensor) -> tf.Tensor:

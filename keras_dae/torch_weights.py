@@ -42,7 +42,8 @@ def expected_shapes(channels: int) -> dict[str, tuple[int, ...]]:
         >>> expected_shapes(1)["encoder.0.weight"]
         (16, 1, 3, 3)
     """
-    shapes, inputs = {}, channels
+    shapes: dict[str, tuple[int, ...]] = {}
+    inputs = channels
     for layer in AUTOENCODER.layers:
         outputs = layer.filters or channels
         pair = (outputs, inputs) if layer.kind == "conv" else (inputs, outputs)

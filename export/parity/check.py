@@ -154,7 +154,7 @@ def run_in_fresh_process(path: str | os.PathLike, inputs: Arrays) -> Arrays:
     """
     with tempfile.TemporaryDirectory() as folder:
         files = [str(Path(folder, name)) for name in ("inputs.npz", "outputs.npz")]
-        np.savez(files[0], **inputs)
+        np.savez(files[0], **inputs)  # type: ignore[arg-type]  # no input is called allow_pickle
         command = [sys.executable, "-P", str(Path(__file__).with_name("consumer.py")), os.fspath(path), *files]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:

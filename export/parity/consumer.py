@@ -59,11 +59,11 @@ def replay_warmup(path: Path, signatures: Mapping[str, Any]) -> None:
 
 def main(path: str, inputs_file: str, outputs_file: str) -> None:
     """Run one artefact on the batches in a file."""
-    sys.modules["keras"] = None  # from now on, importing it fails
+    sys.modules["keras"] = None  # type: ignore[assignment]  # from now on, importing it fails
     with np.load(inputs_file, allow_pickle=False) as arrays:
         inputs = dict(arrays)
     outputs = {".onnx": run_onnx, ".tflite": run_litert}.get(Path(path).suffix, run_saved_model)(path, inputs)
-    np.savez(outputs_file, **outputs)
+    np.savez(outputs_file, **outputs)  # type: ignore[arg-type]  # no output is called allow_pickle
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ def denoise_rest(image: bytes, url: str = DEFAULT_URL, model: str = "denoiser", 
     import requests
     from urllib3.util import Retry
 
-    body = {"signature_name": SIGNATURE, "instances": [{"b64": base64.b64encode(image).decode()}]}
+    body: dict = {"signature_name": SIGNATURE, "instances": [{"b64": base64.b64encode(image).decode()}]}
     retries = Retry(
         MAX_ATTEMPTS - 1,
         connect=0,

@@ -1,12 +1,13 @@
 """The files of onnxruntime-web that the page needs, from a node_modules folder or from npm."""
 
-import importlib.util
 import os
 import shutil
 import subprocess
 import tarfile
 import tempfile
 from pathlib import Path
+
+import onnxruntime
 
 from keras_dae.errors import UserError, first_line
 
@@ -44,7 +45,7 @@ def copy_runtime(folder: Path, node_modules: str | os.PathLike | None = None) ->
                 )
             shutil.copyfile(source, folder / new_name)
     # The npm package has no licence text. The Python package is built from the same source and has it.
-    python_package = Path(importlib.util.find_spec("onnxruntime").origin).parent
+    python_package = Path(onnxruntime.__file__).parent
     shutil.copyfile(python_package / "LICENSE", folder / "LICENSE.txt")
     shutil.copyfile(python_package / "ThirdPartyNotices.txt", folder / "ThirdPartyNotices.txt")
 

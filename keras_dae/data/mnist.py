@@ -153,7 +153,7 @@ def _verify(images: np.ndarray, check: str | tuple[int, int] | None) -> None:
     """Raise `ValueError` unless the images have the checksum of `Source.checks`."""
     if isinstance(check, str):
         idx = struct.pack(">4i", 0x803, *images.shape) + images.tobytes()
-        got = hashlib.sha256(idx).hexdigest()
+        got: str | tuple[int, int] = hashlib.sha256(idx).hexdigest()
     elif check:
         histogram = np.bincount(images.reshape(-1), minlength=256)
         got = (int(histogram @ np.arange(256)), int(histogram @ np.arange(256) ** 2))

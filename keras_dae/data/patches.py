@@ -49,7 +49,8 @@ class PatchStream:
         patches follow from `(seed, epoch)` alone. Patches that do not fill a last batch are dropped.
         """
         random = np.random.default_rng([seed, epoch, 1])
-        buffer, drawn = [], []
+        buffer: list[tuple] = []
+        drawn: list[tuple] = []
         for patch in self._patches(random.permutation(len(self.patch_counts)), seed, epoch):
             if len(buffer) < SHUFFLE_BUFFER:
                 buffer.append(patch)

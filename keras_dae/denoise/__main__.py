@@ -30,9 +30,7 @@ def parser(prog: str = "python -m keras_dae.denoise") -> argparse.ArgumentParser
     parser.add_argument("--model", required=True, help=f"run folder, .onnx file, or {' or '.join(MODEL_NAMES)}")
     parser.add_argument("--output-dir", help="folder to write into; required unless INPUT is -")
     parser.add_argument("--overwrite", action="store_true", help="replace existing outputs")
-    parser.add_argument(
-        "--processes", type=int, metavar="N", help="processes, or workers of Ray (default: one per core)"
-    )
+    parser.add_argument("--processes", type=int, metavar="N", help="processes or Ray workers (default: one per core)")
     parser.add_argument(
         "--engine",
         choices=("local", "ray"),

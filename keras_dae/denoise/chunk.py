@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import PurePath
 from typing import NamedTuple, Protocol
 
@@ -83,7 +83,8 @@ def _denoise_overlapping(denoiser: Denoiser, chunk: Sequence[Work], files: FileA
 
     At most `files.max_requests` files are read ahead, and as many results wait to be written. So memory is bounded.
     """
-    outcomes, writing = [], deque()
+    outcomes: list[Failed | None] = []
+    writing: deque[Future[Failed | None]] = deque()
     with ThreadPoolExecutor(files.max_requests) as pool:
         contents = map_ahead(pool, lambda work: attempt(files.read, work.source), chunk, files.max_requests)
         for work, denoised in zip(chunk, denoise_contents(denoiser, contents)):

@@ -66,11 +66,14 @@ def denoise_files(
     missing = [work for work in works if overwrite or not os.path.exists(work.target)]
     chunks = split_into_chunks(missing, lambda work: size_of(work.source), MAX_CHUNK_FILES, MAX_CHUNK_BYTES)
     processes = min(processes or cores(), len(chunks))
-    start, failures = time.perf_counter(), []
+    start = time.perf_counter()
+    failures: list[Failure] = []
+    results: Iterator[tuple[list[Work], list[Failure]]]
     with tqdm(desc="denoising", total=len(missing), unit=" images", disable=None) as bar:
-        results = ((chunk, denoise_chunk(denoiser, chunk)) for chunk in chunks)
         if processes > 1:
             results = _denoise_in_processes(model, chunks, processes)
+        else:
+            results = ((chunk, denoise_chunk(denoiser, chunk)) for chunk in chunks)
         for chunk, failures_of_chunk in results:
             failures += failures_of_chunk
             bar.update(len(chunk))

@@ -57,7 +57,7 @@ def check_targets(works: Sequence[Work]) -> None:
         return real_folder(path.parent), path.name
 
     sources = {real(work.source) for work in works}
-    work_of_target = {}
+    work_of_target: dict[tuple[str, str], Work] = {}
     for work in works:
         target = real(work.target)
         if target in sources:
@@ -79,7 +79,8 @@ def split_into_chunks(
         size_of_work: returns the number of bytes of a source.
         max_files, max_bytes: of a chunk.
     """
-    chunks, bytes_of_chunk = [], 0
+    chunks: list[list[Work]] = []
+    bytes_of_chunk = 0
     for work in works:
         size = size_of_work(work)
         bytes_of_chunk += size

@@ -73,7 +73,7 @@ def best_parameters(baseline: Callable[..., np.ndarray], noisy: np.ndarray, clea
         noisy, clean: float32 `(n, height, width, channels)` in [0, 1], the images to try the parameters on.
     """
     rms = max(float(np.sqrt(np.mean((noisy - clean) ** 2))), 1e-3)  # not 0: scikit-image divides by the parameters
-    candidates = {
+    candidates: dict[Callable[..., np.ndarray], list[dict[str, float]]] = {
         median: [{}],
         nl_means: [{"h": h * rms, "sigma": sigma * rms} for h, sigma in itertools.product(NL_MEANS_H, NL_MEANS_SIGMA)],
         total_variation: [{"weight": weight * rms} for weight in TV_WEIGHT],

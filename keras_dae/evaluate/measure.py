@@ -176,6 +176,8 @@ def _result(
     """
     from keras_dae.metrics import mean_per_image
 
-    means = {metric: confidence_interval(mean_per_image(values, image_index)) for metric, values in after.items()}
+    means: dict[str, Any] = {
+        metric: confidence_interval(mean_per_image(values, image_index)) for metric, values in after.items()
+    }
     worse = mean_per_image(after["psnr"], image_index) < mean_per_image(before["psnr"], image_index)
     return ContenderResult(name, kind, **means, made_worse=int(worse.sum()), **about_contender)

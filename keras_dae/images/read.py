@@ -39,7 +39,7 @@ def find_files(folder: str | os.PathLike, suffixes: tuple[str, ...]) -> list[Pat
         raise UserError(f"expected a folder of images, got {folder}, which is {state}")
     found = [
         Path(root, name)
-        for root, _, names in os.walk(folder, onerror=on_error)
+        for root, _, names in os.walk(os.fspath(folder), onerror=on_error)
         for name in names
         if name.lower().endswith(suffixes)
     ]

@@ -108,7 +108,8 @@ def plot_psnr(path: PathLike, evaluation: Evaluation, title: str) -> None:
     if len(evaluation.levels) == 1:
         figure = Figure(figsize=(6.8, 1.3 + 0.36 * len(contenders)), dpi=110, **STYLE)
         axis = figure.subplots()
-        names, values = zip(*((result.name, result.psnr.mean) for (result,) in contenders))
+        names = [result.name for (result,) in contenders]
+        values = [result.psnr.mean for (result,) in contenders]
         bars = axis.barh(names, values, color=[color for color, _ in styles], height=0.62)
         axis.bar_label(bars, fmt="%.2f", padding=4, fontsize=9, color=INK)
         axis.invert_yaxis()

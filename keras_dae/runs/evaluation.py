@@ -51,9 +51,9 @@ class ContenderResult:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """Return the result in a JSON object."""
-        intervals = {metric: Interval(**values[metric]) for metric in ("mse", "psnr", "ssim")}
+        fields: dict[str, Any] = {metric: Interval(**values[metric]) for metric in ("mse", "psnr", "ssim")}
         names = ["name", "kind", "made_worse", *(n for n, kind in FIELDS_OF_KIND.items() if kind == values["kind"])]
-        return cls(**intervals, **{name: values[name] for name in names})
+        return cls(**fields, **{name: values[name] for name in names})
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object that `from_dict` reads."""

@@ -58,7 +58,8 @@ def train_and_evaluate(
         # First of all: once they have joined, an error on one worker ends all of them.
         workers.join_cluster(workers.JOIN_TIMEOUT)
     if rank:
-        return _train_without_writing(config)
+        _train_without_writing(config)
+        return None
     if tensorboard and importlib.util.find_spec("tensorboard") is None:
         raise UserError("--tensorboard needs TensorBoard: pip install 'keras_dae[tensorboard]'")
     run = None if output_dir is None else folder_to_replace(output_dir)

@@ -172,7 +172,9 @@ def deploy(
     min_replicas, max_replicas = replicas
     scaling = {"min_replicas": min_replicas, "max_replicas": max_replicas, "target_ongoing_requests": TARGET_REQUESTS}
     is_open = http["host"] not in ("127.0.0.1", "::1", "localhost")
-    app = Replica.options(autoscaling_config=scaling).bind(run, name, bool(grpc["grpc_servicer_functions"]), is_open)
+    app = Replica.options(  # type: ignore[attr-defined]  # what `serve.deployment` makes of the class
+        autoscaling_config=scaling
+    ).bind(run, name, bool(grpc["grpc_servicer_functions"]), is_open)
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(_started(http, grpc))

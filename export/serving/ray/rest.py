@@ -31,7 +31,7 @@ def route(method: str, path: str) -> tuple[Literal["predict", "status", "metadat
         ('predict', 'denoiser', 2)
     """
     if method == "POST" and (match := PREDICT_PATH.fullmatch(path)):
-        kind = "predict"
+        kind: Literal["predict", "status", "metadata"] = "predict"
     elif method == "GET" and (match := MODEL_PATH.fullmatch(path)):
         kind = "metadata" if match[3] else "status"
     else:

@@ -131,14 +131,14 @@ def _read(content: bytes, channels: int, max_pixels: int) -> np.ndarray:
             _check_pixels(image.width * image.height, max_pixels)
             if image.format != "PNG":
                 return _read_jpeg(content, channels)
-            if image.mode.startswith("I"):
-                image = Image.fromarray(np.uint8(np.asarray(image) >> 8))
+            is_deep = image.mode.startswith("I")
+            eight_bits = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)) if is_deep else image
             if channels == 3:
-                return np.asarray(image.convert("RGB"))
-            if image.mode in ("1", "L", "LA"):
-                return np.asarray(image.convert("L"))[..., None]
-            colours = np.asarray(image.convert("RGB"), np.uint32)
-            return np.uint8(colours @ GREY_WEIGHTS >> 15)[..., None]
+                return np.asarray(eight_bits.convert("RGB"))
+            if eight_bits.mode in ("1", "L", "LA"):
+                return np.asarray(eight_bits.convert("L"))[..., None]
+            colours = np.asarray(eight_bits.convert("RGB"), np.uint32)
+            return (colours @ GREY_WEIGHTS >> 15).astype(np.uint8)[..., None]
     except Image.DecompressionBombError:
         raise Refused("RESOURCE_EXHAUSTED", f"expected at most {MAX_PIXELS:,} pixels, got far more") from None
     except UNREADABLE:

@@ -66,7 +66,7 @@ def cluster(address: str | None, processes: int | None) -> Iterator[None]:
         yield
         return
     if address:  # the workers then run the code of this package, whatever is installed on their machines
-        options = {"runtime_env": {"py_modules": [str(Path(__file__).parents[2])]}}
+        options: dict[str, Any] = {"runtime_env": {"py_modules": [str(Path(__file__).parents[2])]}}
     else:
         options = {**LOOPBACK_ONLY, "num_cpus": processes or cores()}
     logging.getLogger("ray.data.exceptions").setLevel(logging.CRITICAL)  # the error is reported in one line

@@ -77,7 +77,8 @@ def denoise_on_ray(
     source, sizes, works = list_inputs(inputs, root)
     _check_column(source, works, column)
     missing = works if overwrite else _missing(target, root, works)
-    seconds, denoised, failures = 0, 0, []
+    seconds, denoised = 0.0, 0
+    failures: list[ImageFailure] = []
     if missing:
         with cluster(address, processes):
             start = time.perf_counter()
@@ -103,7 +104,9 @@ def list_inputs(
     Raises:
         UserError: see `denoise_on_ray`.
     """
-    filesystem, sizes, works = None, {}, []
+    filesystem: FileSystem | None = None
+    sizes: dict[PurePath, int] = {}
+    works: list[Work] = []
     for given in inputs:
         previous, (filesystem, path) = filesystem, resolve(given)
         if previous and previous != filesystem:
