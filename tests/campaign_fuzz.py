@@ -1,8 +1,8 @@
 """Feed damaged files to every reader: `python tests/campaign_fuzz.py --inputs 100000`, or `--engine atheris`.
 
-Each reader runs in a process of its own, so that a crash of a library is noticed, too: the input is on the disk before
-it is read, and kept when it is a finding. Sound files are mutated; atheris, where it is installed, also follows which
-code they reach.
+Each reader runs in a separate process, so that crashes of libraries are noticed, too. Each input is written to the disk
+before it is read, and stays there if it breaks the reader. Inputs are mutations of sound files. The engine atheris,
+which must be installed, looks for mutations that reach new code.
 """
 
 import argparse
@@ -18,26 +18,26 @@ from pathlib import Path
 import damaged
 import numpy as np
 
-SHARES = {"images": 55, "arrays": 25, "idx": 7, "safetensors": 5, "config": 4, "card": 1, "onnx": 2, "keras": 1}
+PERCENT = {"images": 55, "arrays": 25, "idx": 7, "safetensors": 5, "config": 4, "card": 1, "onnx": 2, "keras": 1}
 
 
 def main(argv=None):
-    """Command line: reports inputs and findings for each reader; exit status 1 when there are findings."""
+    """Fuzz every reader and print how many inputs broke it. Returns the exit status: 1 if any did."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--inputs", type=int, default=100_000, help="in all")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--engine", choices=("mutations", "atheris"), default="mutations")
     parser.add_argument("--run", type=Path, help="finished run with model.onnx (a small one is trained)")
     parser.add_argument("--findings", type=Path, default=Path("findings"), help="folder for inputs that broke a reader")
-    parser.add_argument("--reader", choices=SHARES, help=argparse.SUPPRESS)
+    parser.add_argument("--reader", choices=PERCENT, help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
     if options.reader:
         return fuzz(options)
     with tempfile.TemporaryDirectory() as folder:
         run = options.run or make_run(Path(folder))
         broken = False
-        for reader, share in SHARES.items():
-            inputs = options.inputs * share // 100
+        for reader, percent in PERCENT.items():
+            inputs = options.inputs * percent // 100
             command = [sys.executable, __file__, "--reader", reader, "--inputs", inputs, "--seed", options.seed]
             command += ["--engine", options.engine, "--run", run, "--findings", options.findings]
             start = time.perf_counter()
@@ -46,7 +46,7 @@ def main(argv=None):
             broken |= done.returncode != 0
             verdict = "no finding" if done.returncode == 0 else f"BROKEN, status {done.returncode}"
             print(f"{reader}: {inputs:,} inputs, {verdict} ({seconds:.0f} s)", flush=True)
-            if done.returncode == 0:  # atheris ends its process before this is done there
+            if done.returncode == 0:  # atheris ends its process before it can do this
                 (options.findings / f"{reader}-{options.seed}-current").unlink(missing_ok=True)
             else:
                 print(done.stdout[-3000:], done.stderr[-3000:], sep="\n", flush=True)
@@ -54,7 +54,7 @@ def main(argv=None):
 
 
 def make_run(folder):
-    """Train and export for a second; return the run."""
+    """Train for a second, and export. Return the run."""
     from export.run import export_run
     from keras_dae.config import TrainConfig
     from keras_dae.data.digits import render_digits
@@ -68,7 +68,7 @@ def make_run(folder):
 
 
 def fuzz(options):
-    """Run one reader; return 1 when an input broke it, having kept that input."""
+    """Fuzz one reader. Keep the inputs that break it, and return 1 if there are any."""
     with instrumented(options.engine):
         from fuzz_targets import Targets
 
@@ -84,7 +84,7 @@ def fuzz(options):
             current.write_bytes(content)
             try:
                 targets.functions[options.reader](content)
-            except Exception:  # noqa: BLE001 - this is what is looked for
+            except Exception:  # noqa: BLE001 - this is what fuzzing looks for
                 findings += 1
                 current.rename(options.findings / f"{options.reader}-{options.seed}-{findings}")
                 traceback.print_exc()
@@ -99,7 +99,7 @@ def fuzz(options):
 
 
 def instrumented(engine):
-    """Return a context in which atheris notes where imported modules branch, or one that does nothing."""
+    """Return a context manager. While it lasts, atheris instruments imported modules, if it is the engine."""
     if engine != "atheris":
         return contextlib.nullcontext()
     import atheris
@@ -108,7 +108,7 @@ def instrumented(engine):
 
 
 def inputs(seeds, seed, count):
-    """Yield `count` mutations of the seeds; half of them are mutated more than once."""
+    """Yield `count` mutations of the seeds. Half of them are mutated more than once."""
     random = np.random.default_rng(seed)
     for _ in range(count):
         content = seeds[random.integers(len(seeds))]
@@ -118,7 +118,7 @@ def inputs(seeds, seed, count):
 
 
 def follow(attempt, seeds, options, corpus):
-    """Let atheris look for inputs that reach new code; ends the process."""
+    """Let atheris look for inputs that reach new code. It ends the process."""
     import atheris
 
     corpus.mkdir()

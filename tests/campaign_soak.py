@@ -1,7 +1,7 @@
-"""Does it leak? Many trainings in one process, many denoise calls: `python tests/campaign_soak.py`.
+"""Look for leaks: many trainings and many denoise calls in one process, `python tests/campaign_soak.py --run RUN`.
 
-Reports memory (resident, after a garbage collection) and open files over time, and exits with 1 when the memory of the
-second half has grown by more than 5 %, or a file is left open.
+Prints resident memory, after a garbage collection, and open files over time. The exit status is 1 if memory grows by
+more than 5 % in the second half, or a file stays open.
 """
 
 import argparse
@@ -15,12 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
-GROWTH = 0.05
-MARKS = 10
+MAX_GROWTH = 0.05
+MARKS = 10  # how often memory is measured
 
 
 def main(argv=None):
-    """Command line: exit status 1 when something grew."""
+    """Run the campaign. Returns the exit status: 1 if something grew."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--trainings", type=int, default=200, help="of one short epoch each")
     parser.add_argument("--calls", type=int, default=100_000, help="of a denoiser, one image each")
@@ -33,7 +33,7 @@ def main(argv=None):
 
 
 def soak(name, count, once):
-    """Call `once(number)` so often and print memory and files on the way; return whether either grew."""
+    """Call `once(number)` `count` times, and print memory and open files meanwhile. Return whether either grew."""
     marks = []
     for number in range(1, count + 1):
         once(number)
@@ -44,11 +44,11 @@ def soak(name, count, once):
     half = marks[len(marks) // 2 - 1]
     growth = marks[-1][0] / half[0] - 1
     print(f"{name}: memory {growth:+.1%} in the second half, open files {marks[-1][1] - half[1]:+}", flush=True)
-    return growth > GROWTH or marks[-1][1] > half[1]
+    return growth > MAX_GROWTH or marks[-1][1] > half[1]
 
 
 def denoising(run):
-    """Return a function that denoises an image, of many sizes and types."""
+    """Return a function that denoises one image. The images have many sizes and types."""
     from keras_dae import load_denoiser
 
     denoiser = load_denoiser(run)
@@ -63,7 +63,7 @@ def denoising(run):
 
 
 def training(folder):
-    """Return a function that trains for an epoch, silently."""
+    """Return a function that trains for an epoch without printing anything."""
     from keras_dae import TrainConfig, render_digits, train_and_evaluate
 
     digits = render_digits(80, seed=7)[0]
@@ -84,7 +84,7 @@ def memory():
 
 
 def files():
-    """Return how many files this process has open."""
+    """Return the number of open files of this process."""
     return len(os.listdir("/proc/self/fd"))
 
 

@@ -1,4 +1,4 @@
-"""A corpus of damaged files, made by script: sound files of every kind that is read, and what can happen to them."""
+"""Damaged files of every kind that the package reads. They are made from sound files, always in the same way."""
 
 import gzip
 import io
@@ -9,14 +9,19 @@ import zipfile
 import numpy as np
 from PIL import Image
 
-MUTATIONS = 24  # of each sound file, by cutting and flipping
-
+MUTATIONS = 24  # of each sound file
 
 KINDS = ("cut", "flip", "flip early", "zero", "insert", "burst")
 
 
 def mutate(content, kind, random):
-    """Return `(place, bytes)`: a file that is cut, or has a bit flipped, bytes zeroed, stuffed in or overwritten."""
+    """Return `(place, content)`. The file is cut there, or a bit is flipped, or bytes are zeroed, added or overwritten.
+
+    Args:
+        content: of the sound file.
+        kind: one of KINDS.
+        random: random generator.
+    """
     data = bytearray(content or b"\0")
     place = int(random.integers(min(len(data), 256) if kind == "flip early" else len(data)))
     if kind == "cut":
@@ -33,7 +38,7 @@ def mutate(content, kind, random):
 
 
 def mutations(content, seed, count=MUTATIONS):
-    """Yield `(what was done, bytes)`: `count` mutations of a file, the same for a seed."""
+    """Yield `(what was done, content)` of `count` mutations of a file."""
     random = np.random.default_rng(seed)
     for number in range(count):
         kind = KINDS[number % len(KINDS)]
@@ -42,7 +47,7 @@ def mutations(content, seed, count=MUTATIONS):
 
 
 def common():
-    """Yield `(what, bytes)` of files that are wrong for every reader."""
+    """Yield `(description, content)` of files that are wrong for every reader."""
     yield "empty", b""
     yield "one byte", b"\0"
     yield "text", b"this is no such file\n"
@@ -54,7 +59,7 @@ def common():
 
 
 def zip_of(members, compression=zipfile.ZIP_STORED):
-    """Return the bytes of a zip archive, name -> bytes."""
+    """Return the content of a zip archive. `members` is `{name: content}`."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", compression) as archive:
         for name, content in members.items():
@@ -63,27 +68,27 @@ def zip_of(members, compression=zipfile.ZIP_STORED):
 
 
 def npy(array, **options):
-    """Return the bytes of a .npy file."""
+    """Return the content of a .npy file."""
     file = io.BytesIO()
     np.save(file, array, **options)
     return file.getvalue()
 
 
 def npz(**arrays):
-    """Return the bytes of an .npz file."""
+    """Return the content of an .npz file."""
     file = io.BytesIO()
     np.savez(file, **arrays)
     return file.getvalue()
 
 
 def lying_npy(header):
-    """Return a .npy whose header promises what does not follow."""
+    """Return the content of a .npy file with this header and 100 bytes of data."""
     text = header.encode().ljust(117) + b"\n"
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text + bytes(100)
 
 
 def wrong_arrays():
-    """Yield `(what, array)` that are no images in [0, 1] or 0 … 255."""
+    """Yield `(description, array)` of arrays that are not images."""
     yield "no images", np.zeros((0, 28, 28), np.uint8)
     yield "no pixels", np.zeros((5, 0, 28), np.uint8)
     yield "one pixel", np.zeros((5, 1, 1), np.uint8)
@@ -103,7 +108,7 @@ def wrong_arrays():
 
 
 def arrays_files():
-    """Yield `(ending, what, bytes)` of damaged .npy and .npz files."""
+    """Yield `(suffix, description, content)` of damaged .npy and .npz files."""
     random = np.random.default_rng(1)
     images = random.integers(0, 256, (12, 28, 28), np.uint8)
     for what, array in wrong_arrays():
@@ -133,7 +138,7 @@ def arrays_files():
 
 
 def image_bytes(kind, mode="L", **options):
-    """Return the bytes of a picture of 40×30 pixels."""
+    """Return the content of an image file of 40×30 pixels, in a format and a mode of Pillow."""
     random = np.random.default_rng(2)
     pixels = random.integers(0, 256, (30, 40, 3), np.uint8)
     file = io.BytesIO()
@@ -142,7 +147,7 @@ def image_bytes(kind, mode="L", **options):
 
 
 def png_of_size(width, height):
-    """Return a PNG that says it is so large, with the right checksum, and holds next to nothing."""
+    """Return a PNG file whose header states this size, with correct checksums, but that has almost no data."""
     import zlib
 
     def chunk(name, data):
@@ -153,7 +158,7 @@ def png_of_size(width, height):
 
 
 def image_files():
-    """Yield `(ending, what, bytes)` of damaged image files."""
+    """Yield `(suffix, description, content)` of damaged image files."""
     yield ".png", "a bomb", png_of_size(60_000, 60_000)
     yield ".png", "the largest size", png_of_size(2**31 - 1, 2**31 - 1)
     yield ".png", "no width", png_of_size(0, 10)
@@ -174,19 +179,19 @@ def image_files():
 
 
 def tiff(array):
-    """Return the bytes of a TIFF."""
+    """Return the content of a TIFF file."""
     file = io.BytesIO()
     Image.fromarray(array).save(file, "TIFF")
     return file.getvalue()
 
 
 def idx(shape, content, magic=0x803):
-    """Return an IDX file with this header and content."""
+    """Return the content of an IDX file with this header and data."""
     return struct.pack(">4i", magic, *shape) + content
 
 
 def idx_files(shape):
-    """Yield `(ending, what, bytes)` of damaged IDX files that should hold uint8 images of `shape`."""
+    """Yield `(suffix, description, content)` of damaged IDX files that should hold uint8 images of `shape`."""
     content = np.random.default_rng(3).integers(0, 256, shape, np.uint8).tobytes()
     sound = idx(shape, content)
     wrong = {
@@ -208,20 +213,20 @@ def idx_files(shape):
 
 
 def json_values(value, path=()):
-    """Yield `(what, JSON value)`: versions of a JSON object with a part removed or of another type."""
+    """Yield `(description, value)`: versions of a JSON object with a value removed, or replaced by another type."""
     if isinstance(value, dict):
         for key in value:
-            rest = {name: part for name, part in value.items() if name != key}
+            rest = {name: other for name, other in value.items() if name != key}
             yield f"without {'.'.join((*path, key))}", rest
-            for what, part in json_values(value[key], (*path, key)):
-                yield what, {**value, key: part}
+            for what, changed in json_values(value[key], (*path, key)):
+                yield what, {**value, key: changed}
     for other in (None, "text", -1, [], {}, 1e400):
         if type(other) is not type(value):
             yield f"{'.'.join(path)} is {other!r}", other
 
 
 def json_files(content, seed):
-    """Yield `(what, bytes)` of damaged versions of a JSON file."""
+    """Yield `(description, content)` of damaged versions of a JSON file."""
     value = json.loads(content)
     for what, other in json_values(value):
         yield what, json.dumps(other).encode()

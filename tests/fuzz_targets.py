@@ -1,6 +1,6 @@
-"""What is fuzzed: every reader of files, as a function of bytes that fails when its promise is broken.
+"""What is fuzzed: a function for each reader of files. It takes the content of a file.
 
-The promise: a `UserError` (or, of an image among others, a line in the report), or a result that is sound.
+A reader must raise `UserError` or return a sound result. `denoise_chunk` must report a failure or write a sound file.
 """
 
 import json
@@ -24,10 +24,10 @@ SHAPES = {"train": (40, 28, 28), "t10k": (8, 28, 28)}
 
 
 class Targets:
-    """The readers, with a folder to put files into and sound files to begin with.
+    """The readers, and sound files to mutate.
 
     Args:
-        folder: empty folder.
+        folder: empty folder, where the files are written.
         run: finished run with model.onnx.
     """
 

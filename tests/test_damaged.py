@@ -1,4 +1,4 @@
-"""Damaged and hostile files: each ends in one clear line or is skipped by name; never a traceback or a wrong result."""
+"""Damaged and hostile files. Each gives one clear line, and never a traceback or a wrong result."""
 
 import contextlib
 import hashlib
@@ -33,7 +33,7 @@ from keras_dae.runs.folder import load_config
 from keras_dae.torch_weights import load_state_dict, save_state_dict, to_state_dict
 from keras_dae.train.run import train_and_evaluate
 
-LEAST = 300  # damaged files in all, without the JSON ones
+MIN_FILES = 300  # damaged files in all, not counting JSON files
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,12 @@ def run(digits_npz, tmp_path_factory):
 
 @contextlib.contextmanager
 def naming(what, pass_on=False):
-    """Say of which file an unexpected error is. What is expected is swallowed, unless it is to be passed on."""
+    """Turn an unexpected exception into an AssertionError that names the file.
+
+    Args:
+        what: name of the file.
+        pass_on: whether a `UserError`, which is expected, is raised again. Otherwise it is ignored.
+    """
     try:
         yield
     except UserError:
@@ -67,7 +72,7 @@ def write(folder, index, ending, content):
 def test_corpus_is_large(run):
     count = sum(1 for _ in (*damaged.arrays_files(), *damaged.image_files(), *damaged.idx_files((40, 28, 28))))
     count += 4 * (damaged.MUTATIONS + len(list(damaged.common())))  # .keras, .onnx, .pt and .safetensors
-    assert count >= LEAST
+    assert count >= MIN_FILES
 
 
 @pytest.mark.slow
@@ -83,7 +88,7 @@ def test_arrays(tmp_path):
                 assert images.shape[0] >= 1
                 assert min(images.shape[1:3]) >= 20
                 assert images.dtype == np.uint8 or (images.min() >= 0 and images.max() <= 1)
-    assert used < 0.2 * index  # a flipped pixel of a .npy cannot be told from another pixel
+    assert used < 0.2 * index  # a .npy has no checksum, so a changed pixel is not noticed
 
 
 @pytest.mark.slow
@@ -127,7 +132,7 @@ def test_names_and_links(run, tmp_path, capsys):
     status = denoise([str(noisy), "--model", str(run), "--output-dir", str(tmp_path / "out")])
     error = capsys.readouterr().err
     assert status == 1
-    assert "3 of 8 files" in error  # the loop, the missing, and the name that has no room for a temporary one
+    assert "3 of 8 files" in error  # two broken links, and a name so long that the temporary name is too long
     assert "\x1b" not in error
     made = {path.name.encode("utf-8", "surrogateescape") for path in (tmp_path / "out").iterdir()}
     assert made == set(names[:-1])
@@ -147,7 +152,7 @@ def test_idx(tmp_path, monkeypatch):
     for ending, what, content in damaged.idx_files(shapes["train"]):
         path = tmp_path / f"train-images-idx3-ubyte{ending}"
         path.write_bytes(content)
-        with naming(what):  # only a part of gzip's header that nobody reads may differ
+        with naming(what):  # only a field of the gzip header that is ignored may differ
             assert np.array_equal(load_mnist("mnist", tmp_path)[0], sound)
             assert ending == ".gz"
         path.unlink()
@@ -171,7 +176,7 @@ def test_models(run, tmp_path, ending):
     for what, content in [*damaged.common(), *damaged.mutations(sound, 6)]:
         with naming(what):
             found = weights(read(write(tmp_path, "damaged", ending, content)))
-            if ending in (".keras", ".pt"):  # have checksums; what nobody reads may differ
+            if ending in (".keras", ".pt"):  # they have checksums; only bytes that are ignored may differ
                 assert all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))
 
 
@@ -182,7 +187,7 @@ def weights(loaded):
 
 
 def test_damaged_onnx_of_a_run(run, tmp_path):
-    """Here, too, every bit counts: the proof holds a checksum."""
+    """Every changed bit is noticed, because parity.json holds a checksum."""
     folder = tmp_path / "run"
     shutil.copytree(run, folder)
     load_denoiser(folder)
@@ -210,7 +215,7 @@ def test_hostile_keras_file_is_not_built(tmp_path):
             load_model(tmp_path / "hostile.keras")
 
 
-def test_bombs_cost_no_memory(tmp_path):
+def test_bombs_take_no_memory(tmp_path):
     bomb = next(content for ending, what, content in damaged.arrays_files() if what == "a bomb")
     assert len(bomb) < 2**20
     path = write(tmp_path, "bomb", ".npz", bomb)
@@ -260,8 +265,8 @@ def test_json(run, tmp_path, name, readers):
                 read(folder / "config.json" if read is load_config else folder)
 
 
-def test_command_lines_say_it_in_one_line(run, tmp_path, capsys):
-    """Of each kind one through the command itself."""
+def test_commands_report_it_in_one_line(run, tmp_path, capsys):
+    """One damaged file of each kind, through the commands."""
     from export.__main__ import main as export
     from keras_dae.evaluate.__main__ import main as evaluate_main
     from keras_dae.torch_weights import main as torch_weights

@@ -128,7 +128,7 @@ def test_each_page_of_a_tiff_keeps_its_own(model, tmp_path):
     assert pages == [("group4", 300, None), ("tiff_lzw", None, b"a profile"), ("jpeg", None, None)]
     kind, pages = decode(file.read_bytes())
     again = decode(encode(kind, pages))[1]
-    assert np.abs(np.int16(again[2].pixels) - pages[2].pixels).mean() < 3  # of JPEG once more, not of poor JPEG
+    assert np.abs(np.int16(again[2].pixels) - pages[2].pixels).mean() < 3  # the loss of JPEG at high quality
 
 
 def test_a_cameras_preview_is_left_out(model, tmp_path):
@@ -140,7 +140,7 @@ def test_a_cameras_preview_is_left_out(model, tmp_path):
 
 
 def made_png(depth, kind, *chunks):
-    """Return a PNG file of noise, 20×20, which Pillow could not write: `kind` is PNG's colour type."""
+    """Return a PNG file of noise, 20×20, that Pillow cannot write. `kind` is the colour type of PNG."""
     size = 20 * {0: 1, 2: 3, 4: 2, 6: 4}[kind] * depth // 8 + (20 * depth % 8 > 0)
     rows = b"".join(b"\0" + np.random.default_rng(row).bytes(size) for row in range(20))
     header = struct.pack(">IIBBBBB", 20, 20, depth, kind, 0, 0, 0)
@@ -152,7 +152,7 @@ def made_png(depth, kind, *chunks):
 
 @pytest.mark.parametrize("kind", [2, 4, 6])
 def test_16_bit_colour_is_refused(kind, model, tmp_path, capsys):
-    """Pillow would make 8 bits of it."""
+    """Pillow reads only 8 of the 16 bits."""
     (tmp_path / "deep.png").write_bytes(made_png(16, kind))
     assert run([tmp_path / "deep.png"], model, tmp_path / "out") == 1
     assert "got 16-bit colour" in capsys.readouterr().err
@@ -170,7 +170,7 @@ def test_a_transparent_colour_is_kept_as_alpha(depth, kind, colour, model, tmp_p
 
 
 def test_only_known_formats_are_opened(model, tmp_path, capsys):
-    """Of PostScript, Pillow would run an interpreter."""
+    """For PostScript, Pillow would run an interpreter."""
     (tmp_path / "a.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n")
     IMAGES["rgb.png"].save(tmp_path / "b.png", "WEBP")
     frames = [IMAGES["grey.png"], Image.fromarray(255 - BYTES)]
@@ -209,7 +209,7 @@ def test_arrays(model, denoiser, tmp_path):
 
 
 def test_arrays_of_any_name(model, tmp_path, capsys):
-    names = ("file", "allow_pickle", "ü/x")  # NumPy's own `savez` knows the first two as options
+    names = ("file", "allow_pickle", "ü/x")  # the first two are parameters of `np.savez`
     with open(tmp_path / "odd.npz", "wb") as file:
         save_arrays(file, dict.fromkeys(names, BYTES))
     assert run([tmp_path / "odd.npz"], model, tmp_path / "out") == 0
@@ -225,7 +225,7 @@ def test_arrays_of_any_name(model, tmp_path, capsys):
 
 @pytest.fixture
 def tree(tmp_path):
-    """A folder of 9 images of two sizes in two folders, and a file that is no image."""
+    """9 images of two sizes in two folders, and a file that is not an image."""
     folder = tmp_path / "tree"
     (folder / "a/b").mkdir(parents=True)
     for index in range(9):
@@ -257,7 +257,7 @@ def test_a_bad_file_does_not_stop_the_others(tree, model, tmp_path, capsys):
     for name in ("cut.png", "text\\n.png", "empty.jpg", "too_bright.npy", "objects.npy"):
         assert name in error
     assert len(list((tmp_path / "out").rglob("*.png"))) == 9
-    assert len(list((tmp_path / "out").rglob("*"))) == 9 + 2  # and two folders: nothing half-written
+    assert len(list((tmp_path / "out").rglob("*"))) == 9 + 2  # and two folders; there are no temporary files
     assert run([tree], model, tmp_path / "out") == 1
     assert "0 denoised" in (error := capsys.readouterr().err)
     assert "9 kept, 5 failed" in error
@@ -333,7 +333,7 @@ def test_stopping_stops_all_processes(model, tmp_path):
         [*map(str, command), "--processes", "2"],
         cwd=Path(__file__).parent.parent,
         stderr=subprocess.PIPE,
-        # A shell that starts the tests in the background has its children ignore SIGINT.
+        # If a shell starts the tests in the background, its children ignore SIGINT.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 60
