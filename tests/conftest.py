@@ -14,6 +14,25 @@ import pytest
 from own_network import pytest_configure, pytest_runtest_protocol  # noqa: F401 - hooks
 from PIL import Image
 
+# Fixtures that train a model or start Ray: each test that uses one of them is slow. `test_model_card.run` is left out,
+# so that the fast tests train and check one small model.
+SLOW_FIXTURES = {
+    "test_damaged": {"run"},
+    "test_denoise_ray": {"cluster"},
+    "test_evaluate": {"run"},
+    "test_export": {"trained"},
+    "test_faults": {"zygote"},
+    "test_fuzz": {"targets"},
+    "test_hub": {"trained"},
+}
+
+
+def pytest_collection_modifyitems(items):
+    """Mark the tests that use SLOW_FIXTURES as slow."""
+    for item in items:
+        if SLOW_FIXTURES.get(item.module.__name__, set()) & set(item.fixturenames):
+            item.add_marker("slow")
+
 
 @pytest.fixture(scope="session")
 def digits():

@@ -72,6 +72,7 @@ def test_onnxruntime_in_node(folder):
     assert_equal_png(folder, "node.png")
 
 
+@pytest.mark.slow
 def test_saved_model_cli(folder):
     command = Path(sys.executable).with_name("saved_model_cli")  # it is installed with TensorFlow
     shown = run(command, "show", "--dir", folder / "saved_model", "--all")

@@ -3,6 +3,7 @@
 Coordinates are in glyph heights: x to the right, y downwards, and (0, 0) in the middle of the glyph.
 """
 
+import functools
 import pathlib
 
 import matplotlib
@@ -23,8 +24,9 @@ FIELD_SIZE = 64  # rows and columns of a distance field
 FIELD_EXTENT = 0.8  # glyph heights from the middle of a distance field to its edges
 
 
+@functools.cache
 def stroke_fields() -> np.ndarray:
-    """Return the distance fields of all digits in all FONTS.
+    """Return the distance fields of all digits in all FONTS, computed once per process. Do not change them.
 
     Returns:
         float64 `(fonts, 10, FIELD_SIZE, FIELD_SIZE)`: distances to the middle of the strokes, in glyph heights.
