@@ -1,1 +1,1 @@
-"""Measurements that are too long or too machine-dependent for the tests; each is a command of its own."""
+"""Measurements that are too long or too machine-dependent for the tests; each is a separate command."""

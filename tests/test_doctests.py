@@ -11,7 +11,7 @@ import keras_dae
 
 
 def modules():
-    """Return the names of all modules of both packages, but for commands and what other programs run."""
+    """Return the names of all modules of both packages, without the commands (`__main__`)."""
     found = [
         module.name
         for package in (keras_dae, export)
