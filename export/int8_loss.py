@@ -19,7 +19,7 @@ MAX_INT8_LOSS = 0.1  # dB of PSNR
 
 @dataclass(frozen=True)
 class Int8Loss:
-    """What 8 bits cost. These fields stand in parity.json.
+    """What 8 bits cost. These fields are stored in parity.json.
 
     Attributes:
         psnr_db: PSNR of the 8-bit model, in dB.

@@ -19,7 +19,7 @@ CALIBRATION_BATCH_SIZE = 32
 def export_int8(float_path: str | os.PathLike, path: str | os.PathLike, noisy: np.ndarray) -> None:
     """Quantize a float ONNX file statically (QDQ), and write the result atomically.
 
-    The interface stays that of `export_onnx`, in float32; 8 bits are used inside.
+    The interface is the same as that of `export_onnx`, in float32. The 8 bits are used inside.
 
     Args:
         float_path: the file that `export_onnx` wrote.

@@ -15,7 +15,8 @@ def export_litert(model: keras.Model, path: str | os.PathLike) -> None:
 
     The signature `serving_default` takes `noisy` and returns `denoised`, both float32
     `(batch, height, width, channels)` in [0, 1], of any size from 1×1. A signature runner resizes the model by itself;
-    a bare interpreter needs `resize_tensor_input`. Only built-in operators are used, so no runtime needs TensorFlow's.
+    a bare interpreter needs `resize_tensor_input`. Only built-in operators are used. A runtime needs none of
+    TensorFlow's.
 
     Args:
         model: the Keras model of `keras_dae.networks.autoencoder.build_autoencoder`.

@@ -122,7 +122,9 @@ def denoise_grpc(image: bytes, address: str = DEFAULT_ADDRESS, model: str = "den
 
 
 def denoise_files(paths: Sequence[str], output_dir: str, denoise: Callable[[bytes], bytes]) -> None:
-    """Write `output_dir/<name>.png` for each image file. Existing files are replaced. A bad file stops no other.
+    """Write `output_dir/<name>.png` for each image file. If a file fails, the others are still denoised.
+
+    Existing files are replaced.
 
     Args:
         paths: image files.

@@ -65,7 +65,7 @@ def array_dataset(config: TrainConfig, name: str, train: np.ndarray, test: np.nd
 
     Args:
         config: `TrainConfig`.
-        name: name of the data set.
+        name: name of the dataset.
         train: images `(n, height, width, channels)`, uint8 in 0 … 255 or float32 in [0, 1].
         test: test images in the same form; None to hold some of `train` out for testing.
 

@@ -1,4 +1,4 @@
-"""The built-in data set: handwriting-like digits, rendered from the fonts that matplotlib ships.
+"""The built-in dataset: handwriting-like digits, rendered from the fonts that matplotlib ships.
 
 A glyph is a distance field, see `keras_dae.data.glyphs`. A random affine map and a random smooth warp only move the
 coordinates at which the distance is looked up, and a random stroke width is a threshold on it. As in MNIST (LeCun et
@@ -193,7 +193,7 @@ def _centred_by_mass(boxes):
 
 
 def cached_digits() -> tuple[np.ndarray, np.ndarray]:
-    """Return the built-in data set `(train, test)`: uint8 `(60000, 28, 28)` and `(10000, 28, 28)` in 0 … 255.
+    """Return the built-in dataset `(train, test)`: uint8 `(60000, 28, 28)` and `(10000, 28, 28)` in 0 … 255.
 
     The digits are rendered once and then read from the user's cache folder. If the cache is damaged or cannot be
     written, a line on stderr says so.

@@ -82,7 +82,7 @@ def folder_dataset(
     Args:
         config: `TrainConfig`.
         files: image files, as `(clean,)` or `(clean, noisy)`.
-        name: name of the data set.
+        name: name of the dataset.
         skipped: `path: reason` of files that were left out before.
 
     Raises:

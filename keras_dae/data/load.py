@@ -51,7 +51,7 @@ def load_dataset(config: TrainConfig) -> DatasetSplits:
 
 
 def _named_dataset(config: TrainConfig) -> tuple[str, np.ndarray, np.ndarray]:
-    """Return `(name, train, test)` of a data set of DATASETS, each array uint8 `(n, 28, 28)`."""
+    """Return `(name, train, test)` of a dataset of DATASETS, each array uint8 `(n, 28, 28)`."""
     if config.dataset == "digits":
         return "digits", *cached_digits()
     name = "mnist" if config.dataset == "auto" else config.dataset

@@ -1,4 +1,4 @@
-"""MNIST and Fashion-MNIST: read from any of their file formats, or downloaded. Their content is always verified."""
+"""MNIST and Fashion-MNIST: read from any of their file formats, or downloaded. MNIST's content is always verified."""
 
 import gzip
 import hashlib
@@ -22,10 +22,10 @@ SHAPES = {"train": (60_000, 28, 28), "t10k": (10_000, 28, 28)}
 
 @dataclass(frozen=True)
 class Source:
-    """Where a data set is found, and how its content is verified.
+    """Where a dataset is found, and how its content is verified.
 
     Attributes:
-        title: name of the data set in messages.
+        title: name of the dataset in messages.
         folders: folders to look in, below each base folder.
         npz: name of the .npz file that Keras downloads.
         downloads: path below BASE_URL -> SHA-256 of the file.
@@ -71,7 +71,7 @@ SOURCES = {
 
 
 class NotAvailable(UserError):
-    """The data set is not on this machine and cannot be downloaded."""
+    """The dataset is not on this machine and cannot be downloaded."""
 
 
 def load_mnist(name: str, data_dir: str | os.PathLike | None = None) -> tuple[np.ndarray, np.ndarray]:

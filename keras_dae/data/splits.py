@@ -12,7 +12,7 @@ from keras_dae.images.unit_range import to_unit
 from keras_dae.networks.geometry import AUTOENCODER
 
 MAX_PATCH_SIZE = 64  # pixels; the largest default patch size
-TEST_FRACTION = 0.1  # of the images where the data set has no test images
+TEST_FRACTION = 0.1  # of the images where the dataset has no test images
 MAX_HELD_OUT = 200  # validation images, and test images, of data sets that are cut into patches
 MAX_HELD_OUT_PATCHES = 1000  # cut from the validation images, and from the test images; they are kept in memory
 SPLIT_SEED = 0  # seed of the split into training and test images; does not depend on the training seed
@@ -64,7 +64,7 @@ class DatasetSplits:
 
     Attributes:
         name: `mnist`, `digits`, …, or the name of the user's folder or file.
-        sha256: hash of all images of the data set, also of those that are not used.
+        sha256: hash of all images of the dataset, including those that are not used.
         train: an array `(n, height, width, channels)` of whole images, uint8 in 0 … 255 or float32 in [0, 1], or a
             `PatchStream`.
         validation: images to measure on after each epoch.

@@ -90,7 +90,7 @@ def open_denoiser(model: str | os.PathLike | bytes, name: str | os.PathLike, thr
 
 
 def _check_verified(file: Path) -> None:
-    """Raise `UserError` if the run's parity.json holds a checksum of another file. Without parity.json, all is well."""
+    """Raise `UserError` if the run's parity.json holds a checksum of another file; without one, check nothing."""
     parity = file.with_name("parity.json")
     if not os.path.isfile(parity):
         return

@@ -23,8 +23,8 @@ def map_in_processes(
     """Yield `(task, result)` for each task, in the order in which they are finished.
 
     The result of a task is `make(*arguments)(task)`, where `make` is called once in each process. The result is None if
-    the process died during the task, because it was out of memory, say. Another process then takes its place. Leaving
-    the loop early ends all processes.
+    the process died during the task, for example because it was out of memory. Another process then takes its place.
+    Leaving the loop early ends all processes.
 
     Args:
         make: function of a module; returns the function of tasks.

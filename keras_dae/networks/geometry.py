@@ -89,7 +89,7 @@ class Geometry:
 
     @functools.cached_property
     def min_padded_size(self) -> int:
-        """`min_size` rounded up to the multiple: the smallest size that comes out as it went in, in pixels."""
+        """`min_size` rounded up to the multiple: the smallest size that the network does not change, in pixels."""
         return -(-self.min_size // self.multiple) * self.multiple
 
     @functools.cached_property

@@ -38,7 +38,7 @@ def check_replaceable(folder: Path, kind: str, is_kind: Callable[[Path], bool], 
         folder: the folder that is to be written as a whole.
         kind: what it will hold, in words, such as "a finished run".
         is_kind: takes the path of a folder, and returns whether the folder holds that already.
-        overwrite: whether the user allows to replace it.
+        overwrite: whether the user allows replacing it.
 
     Raises:
         UserError: the folder holds something else, or it holds this and `overwrite` is not set, or it cannot be read.

@@ -38,7 +38,7 @@ class Throughput(keras.callbacks.Callback):
 
 
 class StopIfUseless(keras.callbacks.Callback):
-    """Raises `UserError` if the loss is not finite, or, after an epoch, if `check_useful` does.
+    """Raises `UserError` if the loss is not finite. Calls `check_useful` after each epoch.
 
     Args:
         noisy, clean: some validation images, float32 `(n, height, width, channels)`.

@@ -79,7 +79,7 @@ class Checkpoint(keras.callbacks.Callback):
             shutil.rmtree(outdated, ignore_errors=True)
 
     def _save_best(self, staged: Path) -> None:
-        """Write the best weights so far: the present ones, or else those of the last checkpoint."""
+        """Write the best weights so far: the current weights, or the best weights of the last checkpoint."""
         *earlier, loss = (row["val_loss"] for row in self.history)
         checkpoints = self._checkpoints()
         if checkpoints and loss >= min(earlier):

@@ -93,7 +93,7 @@ def _write_run(
     tensorboard: str | os.PathLike | None,
     finish: Callable[[Path, DatasetSplits], None] | None,
 ) -> None:
-    """Do all the work in `<run>.partial`, then rename it. After a kill at any point, the same call does the rest."""
+    """Do all the work in `<run>.partial`, then rename it. After a kill, the same call continues from there."""
     partial = run.with_name(run.name + ".partial")
     prepare_partial_run(partial, config, dataset, overwrite)
 

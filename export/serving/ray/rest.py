@@ -13,8 +13,8 @@ import numpy as np
 
 from export.serving.ray.servable import SIGNATURES, Refused
 
-# gRPC code -> HTTP status. TensorFlow Serving answers 429 for RESOURCE_EXHAUSTED, but a request that is too large has
-# a status of its own in HTTP: 413.
+# gRPC code -> HTTP status. TensorFlow Serving answers 429 for RESOURCE_EXHAUSTED, but HTTP has
+# a separate status for a request that is too large: 413.
 HTTP_STATUS = {"INVALID_ARGUMENT": 400, "NOT_FOUND": 404, "RESOURCE_EXHAUSTED": 413}
 PREDICT_PATH = re.compile(r"/v1/models/([^/:]+)(?:/versions/(\d{1,18}))?:predict")
 MODEL_PATH = re.compile(r"/v1/models/([^/:]+)(?:/versions/(\d{1,18}))?(/metadata)?")

@@ -36,7 +36,7 @@ def read_predict(request: predict_pb2.PredictRequest) -> tuple[str, np.ndarray |
         The name of the signature, and its input in the form that `Servable.images` takes.
 
     Raises:
-        Refused: the request is too large, the signature is unknown, or the inputs or their types are not its own.
+        Refused: the request is too large, the signature is unknown, or the inputs have other names or types.
     """
     if request.ByteSize() > MAX_BYTES:
         raise Refused("RESOURCE_EXHAUSTED", f"expected a request of at most {MAX_BYTES:,} bytes")

@@ -43,7 +43,7 @@ class Servable:
         self.version = newest_version(Path(run, "saved_model")) or 1
 
     def check(self, name: str, version: int | None = None) -> None:
-        """Raise `Refused` unless this is the model that a request asks for. `version` None stands for any."""
+        """Raise `Refused` unless this is the model that a request asks for. `version` None accepts any version."""
         if name != self.name or version not in (None, self.version):
             wanted = "Latest" if version is None else "Specific"
             label = name if version is None else f"{name}, {version}"

@@ -43,8 +43,8 @@ def run_chunks(
 ) -> tuple[int, list[ImageFailure]]:
     """Denoise chunks of files on Ray, which must be running.
 
-    If a chunk crashes every worker that tries it, it is split into pieces, and a piece that does so into single files.
-    So only the file that is the cause fails.
+    If a chunk crashes every worker that tries it, it is split into pieces. A piece that crashes them, too, is
+    split into single files. So only the file that is the cause fails.
 
     Args:
         chunks: the files.

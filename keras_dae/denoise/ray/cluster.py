@@ -28,8 +28,8 @@ def connected(address: str, **options: Any) -> Iterator[None]:
         options: of `ray.init`.
 
     Raises:
-        UserError: no cluster is there, or Ray refuses the connection, because of another version or without a token,
-            say.
+        UserError: no cluster is there, or Ray refuses the connection, for example because of another version or a
+            missing token.
     """
     if address not in ("auto", "local"):  # if nothing listens there, Ray tries for a minute and then ends the process
         host, _, port = address.rpartition("//")[2].rpartition(":")
@@ -41,7 +41,7 @@ def connected(address: str, **options: Any) -> Iterator[None]:
             raise UserError(f"expected a Ray cluster at {address}: {first_line(error)}") from None
     try:
         ray.init(address, log_to_driver=False, **options)
-    except Exception as error:  # noqa: BLE001 - some of Ray's exceptions have no class of their own
+    except Exception as error:  # noqa: BLE001 - some of Ray's exceptions have no specific class
         hint = "" if address == "local" else "; if it wants a token, set RAY_AUTH_MODE=token"
         where = "on this machine" if address == "local" else f"at {address}"
         raise UserError(f"cannot use Ray {where}: {' '.join(str(error).split())}{hint}") from None
