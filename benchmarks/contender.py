@@ -62,7 +62,7 @@ def take_turns(contenders, rounds, name, warmup=1):
     Raises:
         RuntimeError: a contender failed. The message has its output.
     """
-    results = {contender: defaultdict(list) for contender in contenders}
+    results = {name: defaultdict(list) for name in contenders}
     with ExitStack() as stack:
         started = {name: stack.enter_context(contender(*arguments)) for name, arguments in contenders.items()}
         for turn in tqdm(range(warmup + rounds), name, disable=None):
