@@ -165,7 +165,7 @@ def test_no_circles(imports):
     assert circle(imports) is None
 
 
-def test_only_the_training_command_and_the_console_script_know_export(imports):
+def test_only_the_training_command_imports_export(imports):
     importers = {module for module, names in imports.items() for name, _ in names if name.split(".")[0] == "export"}
     assert {module for module in importers if module.split(".")[0] == "keras_dae"} == {"keras_dae.train.__main__"}
 
