@@ -29,12 +29,14 @@ class Page(NamedTuple):
         mode: Pillow's mode; empty for arrays.
         metadata: arguments of Pillow's `save`: orientation, colour profile, resolution, compression; None for arrays.
         array_name: name of the array in an .npz file.
+        white: the largest value that the file declares, below that of the pixels' type; None if it declares none.
     """
 
     pixels: np.ndarray
     mode: str = ""
     metadata: dict[str, Any] | None = None
     array_name: str = ""
+    white: int | None = None
 
 
 def decode(content: bytes) -> tuple[str, list[Page]]:
@@ -71,7 +73,7 @@ def decode(content: bytes) -> tuple[str, list[Page]]:
             pixels += page.width * page.height
             if pixels > MAX_PIXELS:
                 raise ValueError(f"expected at most {MAX_PIXELS:,} pixels in all pages, got more")
-            pages.append(Page(_pixels(page), page.mode, _metadata(page)))
+            pages.append(Page(_pixels(page), page.mode, _metadata(page), white=_declared_white(page)))
         return kind, pages
 
 
@@ -122,6 +124,17 @@ def _pixels(page: Image.Image) -> np.ndarray:
     if page.mode in COLOUR_PLANE_MODES:
         return np.moveaxis(np.asarray(page), -1, 0)[..., None]
     raise ValueError(f"images of mode {page.mode} are not supported")
+
+
+def _declared_white(page: Image.Image) -> int | None:
+    """Return the largest value of the 9 to 15 bits per sample that a TIFF has or declares."""
+    if not isinstance(page, TiffImageFile):
+        return None
+    bits = page.tag_v2.get(258, (1,))[0]
+    declared = page.tag_v2.get(281, page.tag_v2.get(341, ()))  # MaxSampleValue, SMaxSampleValue
+    white = int(max(declared, default=0)) if isinstance(declared, tuple) else int(declared)
+    is_depth = 255 < white < 65535 and white & (white + 1) == 0  # otherwise it is the brightest value that is used
+    return 2**bits - 1 if 8 < bits < 16 else white if bits == 16 and is_depth else None
 
 
 def _raw_mode(page: Image.Image) -> str:
