@@ -1,6 +1,7 @@
 """Clean images from a folder, or real pairs from two folders: files are checked once, then read when needed."""
 
 import hashlib
+import os
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
@@ -24,9 +25,18 @@ from keras_dae.data.splits import (
     held_out_split,
 )
 from keras_dae.errors import UserError, first_line, printable
-from keras_dae.images.read import find_images, read_image
+from keras_dae.images.find import describe_left_out, find_files
+from keras_dae.images.read import IMAGE_SUFFIXES, read_image
 
 Files = tuple[Path, ...]  # (clean,), or (clean, noisy) for real pairs
+
+
+def find_images(folder: str | os.PathLike) -> list[Path]:
+    """Return the sorted paths of all image files below `folder`; print what was left out. See `find_files`."""
+    files, left_out = find_files(folder, IMAGE_SUFFIXES)
+    if left_out:
+        print(f"{printable(folder)}: {describe_left_out(left_out)}", file=sys.stderr)
+    return files
 
 
 def matched_pairs(noisy_dir: str, clean_dir: str) -> tuple[list[Files], list[str]]:

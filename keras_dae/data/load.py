@@ -9,11 +9,10 @@ import numpy as np
 from keras_dae.config import DATASETS, TrainConfig
 from keras_dae.data.array_file import array_dataset, read_arrays
 from keras_dae.data.digits import cached_digits
-from keras_dae.data.image_folder import folder_dataset, matched_pairs
+from keras_dae.data.image_folder import find_images, folder_dataset, matched_pairs
 from keras_dae.data.mnist import NotAvailable, load_mnist
 from keras_dae.data.splits import DatasetSplits
 from keras_dae.errors import UserError
-from keras_dae.images.read import find_images
 
 
 def load_dataset(config: TrainConfig) -> DatasetSplits:

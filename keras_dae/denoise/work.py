@@ -2,13 +2,15 @@
 
 import functools
 import os
+import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
 from keras_dae.errors import UserError
 from keras_dae.images.codec import DENOISABLE_SUFFIXES
-from keras_dae.images.read import find_files
+from keras_dae.images.find import describe_left_out, find_files
 
 
 class Work(NamedTuple):
@@ -26,14 +28,19 @@ class Work(NamedTuple):
 def list_work(inputs: Iterable[str | os.PathLike], output_dir: str | os.PathLike) -> list[Work]:
     """Return the files to denoise. Raises `UserError`, see `denoise_files`."""
     works = []
+    left_out = Counter[str]()
     for given in map(Path, inputs):
         if os.path.isdir(given):
-            found = without_outputs(find_files(given, DENOISABLE_SUFFIXES), given, output_dir)
-            works += [Work(file, Path(output_dir, file.relative_to(given))) for file in found]
+            found = find_files(given, DENOISABLE_SUFFIXES)
+            left_out += found.left_out
+            files = without_outputs(found.files, given, output_dir)
+            works += [Work(file, Path(output_dir, file.relative_to(given))) for file in files]
         elif os.path.exists(given):
             works.append(Work(given, Path(output_dir, given.name)))
         else:
             raise UserError(f"expected a file or a folder, got {given}, which is not there")
+    if left_out:
+        print(describe_left_out(left_out), file=sys.stderr)
     if not works:
         raise UserError(f"expected images, found none; looked for {', '.join(DENOISABLE_SUFFIXES)}")
     check_targets(works)

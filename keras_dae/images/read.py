@@ -1,4 +1,4 @@
-"""Image files for training: find them in a folder, and read one as an array."""
+"""Image files for training: read one as an array."""
 
 import os
 from pathlib import Path
@@ -6,44 +6,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from keras_dae.errors import UserError
 from keras_dae.images.unit_range import compact
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".bmp")
 PILLOW_FORMATS = ("PNG", "JPEG", "TIFF", "BMP")  # all that Pillow may read: for some others it runs external programs
-
-
-def find_images(folder: str | os.PathLike) -> list[Path]:
-    """Return the paths of all image files below `folder`, see `find_files`."""
-    return find_files(folder, IMAGE_SUFFIXES)
-
-
-def find_files(folder: str | os.PathLike, suffixes: tuple[str, ...]) -> list[Path]:
-    """Return the sorted paths of all files below `folder` that end in one of `suffixes`, in upper or lower case.
-
-    Links to folders are not followed. A subfolder that cannot be read is listed like a file. So it is reported like a
-    file that cannot be read.
-
-    Raises:
-        UserError: `folder` is not a folder, or cannot be read.
-    """
-    unreadable = []
-
-    def on_error(error: OSError) -> None:
-        if Path(error.filename) == Path(folder):
-            raise UserError(f"cannot read the folder {folder}: {error.strerror}")
-        unreadable.append(Path(error.filename))
-
-    if not os.path.isdir(folder):
-        state = "a file" if os.path.isfile(folder) else "not there"
-        raise UserError(f"expected a folder of images, got {folder}, which is {state}")
-    found = [
-        Path(root, name)
-        for root, _, names in os.walk(os.fspath(folder), onerror=on_error)
-        for name in names
-        if name.lower().endswith(suffixes)
-    ]
-    return sorted(found + unreadable)
 
 
 def read_image(path: str | os.PathLike, channels: int) -> np.ndarray:

@@ -3,7 +3,9 @@
 import contextlib
 import os
 import shutil
+import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path, PurePath, PurePosixPath
 from typing import IO
@@ -12,7 +14,7 @@ from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem
 
 from keras_dae._util.atomic import atomic_file, size_of
 from keras_dae.errors import UserError, first_line
-from keras_dae.images.read import find_files
+from keras_dae.images.find import describe_left_out, find_files, is_hidden, suffix_of
 
 MAX_REQUESTS = 32  # requests of one process to an object store at the same time
 MAX_MEMORY_BYTES = 2**24  # a larger file waits on the disk while it is written for an object store
@@ -60,15 +62,25 @@ def list_files(filesystem: FileSystem, path: PurePath, suffixes: tuple[str, ...]
         if found.type == FileType.File:
             return {path: found.size}
         if is_local(filesystem):  # the same files as the local engine, which does not follow links to folders
-            return {file: size_of(file) for file in find_files(path, suffixes)}
+            files, left_out = find_files(path, suffixes)
+            _print_left_out(left_out, suffixes)
+            return {file: size_of(file) for file in files}
         entries = filesystem.get_file_info(FileSelector(str(path), recursive=True))
     except OSError as error:
         raise UserError(f"cannot list {path}: {first_line(error)}") from None
-    return {
+    sizes = {
         PurePosixPath(entry.path): entry.size
         for entry in sorted(entries, key=lambda entry: entry.path)
-        if entry.type == FileType.File and entry.path.lower().endswith(suffixes)
+        if entry.type == FileType.File and not any(map(is_hidden, PurePosixPath(entry.path).relative_to(path).parts))
     }
+    chosen = {file: size for file, size in sizes.items() if file.name.lower().endswith(suffixes)}
+    _print_left_out(Counter(suffix_of(file.name) for file in sizes.keys() - chosen.keys()), suffixes)
+    return chosen
+
+
+def _print_left_out(left_out: Counter[str], suffixes: tuple[str, ...]) -> None:
+    if left_out and suffixes != ("",):  # a list of outputs leaves nothing out
+        print(describe_left_out(left_out), file=sys.stderr)
 
 
 @contextlib.contextmanager
