@@ -1,6 +1,8 @@
 """What is fuzzed: a function for each reader of files. It takes the content of a file.
 
-A reader must raise `UserError` or return a sound result. `denoise_chunk` must report a failure or write a sound file.
+A reader must raise `UserError` or return a sound result: the one that follows from the content by another way. So
+`denoise_chunk` must report a failure or write the pixels that the network makes of the decoded pixels, and a model that
+loads must give the undamaged model's pixels.
 """
 
 import json
@@ -20,6 +22,7 @@ from keras_dae.errors import UserError, printable
 from keras_dae.images.codec import decode
 from keras_dae.runs.folder import load_config
 
+LOSSLESS = ("PNG", "BMP", "npy", "npz")  # the kinds of files whose pixels can be compared
 SHAPES = {"train": (40, 28, 28), "t10k": (8, 28, 28)}
 
 
@@ -81,6 +84,10 @@ class Targets:
         same_kind, denoised = decode(target.read_bytes())
         assert kind == same_kind
         assert [page.pixels.shape for page in pages] == [page.pixels.shape for page in denoised]
+        if kind in LOSSLESS:
+            for page, written in zip(pages, denoised):
+                if page.mode != "P":  # a palette is chosen anew
+                    np.testing.assert_array_equal(written.pixels, self.denoiser(page.pixels))
 
     def arrays(self, content):
         path = self.folder / "arrays.npz"
@@ -132,18 +139,39 @@ class Targets:
         folder.mkdir(exist_ok=True)
         shutil.copy(self.run / "config.json", folder)
         (folder / "metrics.json").write_bytes(content)
+        (folder / "README.md").unlink(missing_ok=True)
         try:
             write_model_card(folder)
         except UserError:
+            assert not (folder / "README.md").exists()
             return
+        metrics = json.loads(content)
+        rows = [line for line in (folder / "README.md").read_text().splitlines() if line.startswith("| ")]
+        for name in ("noisy", "median", "test"):
+            mse, psnr, ssim = (metrics[name][key] for key in ("mse", "psnr", "ssim"))
+            assert all(np.isfinite(value) for value in (mse, psnr, ssim)) and mse >= 0
+            assert any(row.endswith(f"| {mse:.5f} | {psnr:.2f} | {ssim:.3f} |") for row in rows)
 
     def onnx(self, content):
+        """A file without parity.json must give images of the right shape; one that parity.json names must be sound."""
         path = self.folder / "model.onnx"
         path.write_bytes(content)
+        noisy = self.noisy()
         try:
-            load_denoiser(path, threads=1)
+            denoised = load_denoiser(path, threads=1)(noisy)
+        except UserError:
+            pass
+        else:
+            assert (denoised.shape, denoised.dtype) == (noisy.shape, noisy.dtype)
+        verified = self.folder / "verified"
+        verified.mkdir(exist_ok=True)
+        shutil.copy(self.run / "parity.json", verified)
+        shutil.copy(path, verified)
+        try:
+            denoised = load_denoiser(verified, threads=1)(noisy)
         except UserError:
             return
+        np.testing.assert_array_equal(denoised, self.denoiser(noisy))
 
     def keras(self, content):
         from keras_dae.networks.keras_file import load_model
@@ -151,9 +179,16 @@ class Targets:
         path = self.folder / "model.keras"
         path.write_bytes(content)
         try:
-            load_model(path)
+            model = load_model(path)
         except UserError:
             return
+        noisy = self.noisy()[None, ..., None]
+        expected = load_model(self.run / "model.keras").predict_on_batch(noisy)
+        np.testing.assert_array_equal(model.predict_on_batch(noisy), expected)
+
+    def noisy(self):
+        """Return a noisy image, float32 (28, 28) in [0, 1]."""
+        return np.random.default_rng(0).random((28, 28), np.float32)
 
     def _safetensors(self):
         from keras_dae.networks.keras_file import load_model
