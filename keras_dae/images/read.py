@@ -1,7 +1,6 @@
 """Image files for training: read one as an array."""
 
 import os
-from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -15,8 +14,8 @@ PILLOW_FORMATS = ("PNG", "JPEG", "TIFF", "BMP")  # all that Pillow may read: for
 def read_image(path: str | os.PathLike, channels: int) -> np.ndarray:
     """Return an image file as an array `(height, width, channels)`.
 
-    1-bit and 8-bit files give uint8 in 0 … 255, deeper files float32 in [0, 1]. Only the first page of a TIFF is read.
-    Alpha is dropped. The orientation that a camera noted is applied.
+    1-bit and 8-bit files give uint8 in 0 … 255, 16-bit files uint16 as they are stored, and float files float32 in
+    [0, 1]. Only the first page of a TIFF is read. Alpha is dropped. The orientation that a camera noted is applied.
 
     Args:
         path: path of the image file.
@@ -36,9 +35,9 @@ def read_image(path: str | os.PathLike, channels: int) -> np.ndarray:
 
 
 def _deep_pixels(values: np.ndarray, mode: str) -> np.ndarray:
-    """Return float pixels, or 16-bit pixels (also in a 32-bit container), as float32 in [0, 1]."""
+    """Return float pixels as float32 in [0, 1], or 16-bit pixels (also in a 32-bit container) as uint16."""
     if mode == "F":
         return compact(values.astype(np.float32))
     if values.min() < 0 or values.max() > 65535:
         raise ValueError(f"expected 16-bit values, got {values.min()} … {values.max()}")
-    return compact(values.astype(np.uint16))
+    return values.astype(np.uint16)
