@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.contender import serve
+from keras_dae._util.environment import no_telemetry
 
 BATCHES = (1, 32, 256, 1000)
 SECONDS = 0.3  # calls are repeated for at least this long
@@ -63,7 +64,8 @@ model_int8_onnx = functools.partial(model_onnx, file="model.int8.onnx")
 
 
 def onnx_session(path, threads, sizes=()):
-    import onnxruntime
+    with no_telemetry():
+        import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads

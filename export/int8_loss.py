@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_dae._util.batches import run_in_batches
+from keras_dae._util.environment import no_telemetry
 from keras_dae.config import TrainConfig
 from keras_dae.data.load import load_dataset
 from keras_dae.data.patches import PatchStream
@@ -90,10 +91,11 @@ def measure_int8_loss(
         test_images: the test images of a dataset.
         config: says which noise is added.
     """
-    import onnxruntime
-
     from keras_dae.data.batches import evaluation_images
     from keras_dae.metrics import mean_metrics
+
+    with no_telemetry():
+        import onnxruntime
 
     noisy, clean = evaluation_images(test_images, config)
 

@@ -68,6 +68,9 @@ denoised = keras.models.load_model("model.keras").predict(noisy)
 With onnxruntime; any size; `onnx/model_quantized.onnx`, if present, computes with 8 bits:
 
 ```python
+import os
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before the import: onnxruntime sends nothing to its maker
 import onnxruntime
 
 (denoised,) = onnxruntime.InferenceSession("onnx/model.onnx").run(["denoised"], {{{{"noisy": noisy}}}})

@@ -8,10 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
 from keras_dae._util.atomic import atomic_file
+from keras_dae._util.environment import no_telemetry
 from keras_dae.networks.geometry import AUTOENCODER
+
+with no_telemetry():
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
 CALIBRATION_BATCH_SIZE = 32
 

@@ -35,6 +35,7 @@ def export_onnx(model: "keras.Model", path: str | os.PathLike, metadata: Mapping
 
     Example::
 
+        os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before the import
         import onnxruntime
         from export import export_onnx
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # the tests import onnxruntime themselves; test_telemetry.py unsets it
 
 import numpy as np
 import pytest

@@ -5,6 +5,7 @@
 
 #include <array>
 #include <cstdint>
+#include <cstdlib>
 #include <fstream>
 #include <iostream>
 #include <string>
@@ -15,6 +16,7 @@ int main(int argc, char** argv) try {
   std::vector<float> noisy(shape[1] * shape[2]);
   std::ifstream(argv[4], std::ios::binary).read(reinterpret_cast<char*>(noisy.data()), noisy.size() * sizeof(float));
 
+  setenv("ORT_DISABLE_TELEMETRY", "1", 1);  // else onnxruntime reports to its maker; it reads this when it starts
   Ort::Env env;
   Ort::Session session(env, argv[1], Ort::SessionOptions());
   const auto memory = Ort::MemoryInfo::CreateCpu(OrtArenaAllocator, OrtMemTypeDefault);

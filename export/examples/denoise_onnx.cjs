@@ -1,6 +1,7 @@
 // Denoise a PNG with onnxruntime in Node: node denoise_onnx.cjs model.onnx in.png out.png
 // npm install onnxruntime-node pngjs
 const fs = require("fs");
+process.env.ORT_DISABLE_TELEMETRY = "1"; // else onnxruntime reports to its maker; it reads this when it is loaded
 const ort = require("onnxruntime-node");
 const { PNG } = require("pngjs");
 

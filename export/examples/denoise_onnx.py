@@ -4,8 +4,10 @@ It needs numpy, onnxruntime and Pillow, but neither TensorFlow nor keras_dae. It
 images of any size.
 """
 
+import os
 import sys
 
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # onnxruntime would report to its maker; it reads this during the import
 import numpy as np
 import onnxruntime
 from PIL import Image

@@ -5,6 +5,7 @@ denoised batches under the same names. Both signatures of a SavedModel are run. 
 PNG files; its outputs are stored as uint8 under `png:<name>`.
 """
 
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +18,7 @@ Arrays = dict[str, np.ndarray]  # name -> batch (batch, height, width, channels)
 
 def run_onnx(path: str, inputs: Arrays) -> Arrays:
     """Run an ONNX file with onnxruntime; return the denoised batches."""
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # onnxruntime would report to its maker; it reads this during the import
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])

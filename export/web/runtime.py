@@ -7,8 +7,7 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-import onnxruntime
-
+from keras_dae._util.environment import no_telemetry
 from keras_dae.errors import UserError, first_line
 
 PACKAGE = "onnxruntime-web"
@@ -45,6 +44,8 @@ def copy_runtime(folder: Path, node_modules: str | os.PathLike | None = None) ->
                 )
             shutil.copyfile(source, folder / new_name)
     # The npm package has no licence text. The Python package is built from the same source and has it.
+    with no_telemetry():
+        import onnxruntime
     python_package = Path(onnxruntime.__file__).parent
     shutil.copyfile(python_package / "LICENSE", folder / "LICENSE.txt")
     shutil.copyfile(python_package / "ThirdPartyNotices.txt", folder / "ThirdPartyNotices.txt")

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from keras_dae._util.batches import run_in_batches
+from keras_dae._util.environment import no_telemetry
 from keras_dae._util.json_files import read_json
+from keras_dae._util.threads import cores
 from keras_dae.errors import UserError, first_line
 from keras_dae.images.unit_range import from_unit, to_unit
 from keras_dae.networks.geometry import AUTOENCODER
@@ -73,11 +75,15 @@ def open_denoiser(model: str | os.PathLike | bytes, name: str | os.PathLike, thr
     Raises:
         UserError: onnxruntime cannot load the model, or the model is not the export of a denoiser.
     """
-    import onnxruntime
+    try:
+        with no_telemetry():
+            import onnxruntime
+    except ImportError as error:
+        raise UserError(f"cannot import onnxruntime: {first_line(error)}; pip install onnxruntime") from None
 
     try:
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or 0
+        options.intra_op_num_threads = threads or cores()
         session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         inputs = [(value.name, (value.shape or [None])[-1]) for value in session.get_inputs()]
         outputs = [(value.name, (value.shape or [None])[-1]) for value in session.get_outputs()]

@@ -86,6 +86,9 @@ denoised = keras.models.load_model("model.keras").predict(noisy)
 With onnxruntime, for any size:
 
 ```python
+import os
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before the import: onnxruntime sends nothing to its maker
 import onnxruntime
 
 (denoised,) = onnxruntime.InferenceSession("model.onnx").run(["denoised"], {{"noisy": noisy}})
