@@ -22,6 +22,7 @@ DISTRIBUTIONS = {
 # Imports that are not declared, and why.
 UNDECLARED = {
     "atheris": "tests/campaign_fuzz.py can use it; its docstring says how to install it",
+    "moto": "tests/test_object_store.py says how to install it",
     "openvino": "docs/exports.md says how to install it",
     "setuptools": "setup.py: named in pyproject.toml",
     "urllib3": "its Retry is an argument of requests, which depends on it",

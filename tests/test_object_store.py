@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-pa_fs = pytest.importorskip("pyarrow.fs", reason="pyarrow is not installed: pip install 'keras_dae[ray]'")
-moto = pytest.importorskip("moto.server", reason="moto is not installed: pip install 'moto[server]'")
+pytest.importorskip("pyarrow.fs", reason="pyarrow is not installed: pip install 'keras_dae[ray]'")
+pytest.importorskip("moto.server", reason="moto is not installed: pip install 'moto[server]'")
+
+from moto.server import ThreadedMotoServer
 
 from keras_dae.denoise.chunk import denoise_chunk
 from keras_dae.denoise.denoiser import load_denoiser
@@ -23,7 +25,7 @@ KEYS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS
 @pytest.fixture(scope="module")
 def server():
     """The options of addresses in the store."""
-    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     with mock.patch.dict(os.environ, KEYS):
         yield "?scheme=http&endpoint_override={}:{}&allow_bucket_creation=true".format(*server.get_host_and_port())
