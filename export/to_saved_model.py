@@ -9,6 +9,7 @@ import tensorflow as tf
 from tensorflow_serving.apis import model_pb2, predict_pb2, prediction_log_pb2
 
 from export.graph import network
+from export.image_graph import decode, denoise_decoded, encode
 
 if TYPE_CHECKING:
     import keras
@@ -23,8 +24,11 @@ def export_saved_model(model: "keras.Model", path: str | os.PathLike) -> None:
     Signatures:
         serving_default: `noisy`, float32 `(batch, height, width, channels)` in [0, 1] → `denoised`, of the same type,
             shape and range. Any size from 1×1.
-        denoise_image: `image_bytes`, string `(batch,)`, each a PNG or JPEG file of any size → `denoised_bytes`, 8-bit
-            PNG files of the same sizes. The names end in `_bytes`, so TF Serving's REST API uses base64 for them.
+        denoise_image: `image_bytes`, string `(batch,)`, each a PNG or JPEG file of any size → `denoised_bytes`, PNG
+            files with the pixels that `python -m keras_dae.denoise` computes: colour stays colour, alpha is kept,
+            16 bits stay 16 bits. Only the pixels are answered: a colour profile, a palette and other metadata are not
+            in the answer. Files whose pixels cannot be understood without their metadata are refused, see
+            `export.image_graph.decode`. The names end in `_bytes`, so TF Serving's REST API uses base64 for them.
 
     Args:
         model: the Keras model of `keras_dae.networks.autoencoder.build_autoencoder`.
@@ -50,9 +54,7 @@ def export_saved_model(model: "keras.Model", path: str | os.PathLike) -> None:
         return {"denoised": denoise(noisy)}
 
     def denoise_one(image_bytes):
-        image = tf.io.decode_image(image_bytes, channels, expand_animations=False)
-        denoised = denoise(tf.cast(image, tf.float32)[None] / 255)[0]
-        return tf.io.encode_png(tf.cast(tf.round(denoised * 255), tf.uint8))
+        return encode(denoise_decoded(denoise, decode(image_bytes), channels))
 
     @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, "image_bytes")])
     def denoise_image(image_bytes):

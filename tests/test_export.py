@@ -218,7 +218,7 @@ class TestSavedModel:
         images = [np.zeros((9, 31, 1), np.uint8), np.full((64, 20, 3), 200, np.uint8)]
         files = [tf.io.encode_png(images[0]).numpy(), tf.io.encode_jpeg(images[1]).numpy()]
         denoised = signatures["denoise_image"](image_bytes=tf.constant(files))["denoised_bytes"].numpy()
-        assert [tf.io.decode_png(image).shape for image in denoised] == [(9, 31, 1), (64, 20, 1)]
+        assert [tf.io.decode_png(image).shape for image in denoised] == [(9, 31, 1), (64, 20, 3)]
 
     def test_every_op_is_tensorflows_own_and_runs_on_a_cpu(self, trained):
         from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
@@ -229,7 +229,7 @@ class TestSavedModel:
         functions = {function.signature.name for function in graph.library.function}
         nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
         ops = {node.op for node in nodes} - functions
-        assert {"Conv2D", "DepthToSpace", "DecodeImage", "EncodePng"} <= ops
+        assert {"Conv2D", "DepthToSpace", "DecodePng", "DecodeJpeg", "EncodePng"} <= ops
         assert not {op for op in ops if op_def_registry.get(op) is None or "Py" in op}
         for op in ops:
             devices = {kernel.device_type for kernel in kernels.get_registered_kernels_for_op(op).kernel}
