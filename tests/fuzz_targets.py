@@ -75,7 +75,7 @@ class Targets:
         source, target = self.folder / "image.png", self.folder / "denoised.png"
         source.write_bytes(content)
         target.unlink(missing_ok=True)
-        failures = denoise_chunk(self.denoiser, [Work(source, target)])
+        failures = denoise_chunk(self.denoiser, [Work(source, target)]).failures
         if failures:
             assert printable(failures[0].error)
             assert not target.exists()

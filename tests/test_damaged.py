@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import io
 import json
 import shutil
 import tracemalloc
@@ -15,16 +16,19 @@ from PIL import Image
 
 from export.recheck import int8_tolerance
 from export.run import export_run
+from keras_dae._util.archives import BOMB_BYTES, BOMB_RATIO
 from keras_dae.config import TrainConfig
 from keras_dae.data import mnist
 from keras_dae.data.load import load_dataset
 from keras_dae.data.mnist import load_mnist
 from keras_dae.data.splits import DatasetSplits
 from keras_dae.denoise.__main__ import main as denoise
+from keras_dae.denoise.batching import denoise_contents
 from keras_dae.denoise.denoiser import load_denoiser
 from keras_dae.errors import UserError
 from keras_dae.evaluate.measure import evaluate
 from keras_dae.evaluate.trained_runs import check_unseen
+from keras_dae.images.npy import load_arrays
 from keras_dae.images.read import read_image
 from keras_dae.networks.autoencoder import build_autoencoder
 from keras_dae.networks.keras_file import load_model, save_model
@@ -43,6 +47,11 @@ def run(digits_npz, tmp_path_factory):
     run = train_and_evaluate(config, tmp_path_factory.mktemp("damaged") / "run")
     export_run(run, formats=("onnx",))
     return run
+
+
+@pytest.fixture(scope="module")
+def denoiser():
+    return load_denoiser("mnist", threads=1)
 
 
 @contextlib.contextmanager
@@ -215,8 +224,34 @@ def test_hostile_keras_file_is_not_built(tmp_path):
             load_model(tmp_path / "hostile.keras")
 
 
-def test_bombs_take_no_memory(tmp_path):
-    bomb = next(content for ending, what, content in damaged.arrays_files() if what == "a bomb")
+def many_members(count=100):
+    """Return an archive whose members are each far below the limit of a bomb, and together far above it."""
+    member = damaged.npy(np.zeros((1, 1024, 1024), np.uint8))
+    content = damaged.zip_of({f"{index}.npy": member for index in range(count)}, zipfile.ZIP_DEFLATED)
+    assert len(member) < BOMB_BYTES / 10
+    assert count * len(member) > max(BOMB_BYTES, BOMB_RATIO * len(content))
+    return content
+
+
+def shared_member(count=100):
+    """Return an archive whose members are all the same bytes: each is below the limit of a bomb, by size and ratio."""
+    member = damaged.npy(np.random.default_rng(0).integers(0, 256, (1, 700, 700), np.uint8))
+    content = damaged.zip_of({"0.npy": member})
+    start = content.index(b"PK\x01\x02")
+    entry, end = content[start:-22], bytearray(content[-22:])
+    for place, value in ((8, count), (10, count)):
+        end[place : place + 2] = value.to_bytes(2, "little")
+    end[12:16] = (count * len(entry)).to_bytes(4, "little")
+    return content[:start] + entry * count + bytes(end)
+
+
+@pytest.mark.parametrize("kind", ["one member", "many members", "a shared member"])
+def test_bombs_take_no_memory(tmp_path, kind, denoiser):
+    bomb = {
+        "one member": lambda: next(content for _, what, content in damaged.arrays_files() if what == "a bomb"),
+        "many members": many_members,
+        "a shared member": lambda: shared_member(300),
+    }[kind]()
     assert len(bomb) < 2**20
     path = write(tmp_path, "bomb", ".npz", bomb)
     tracemalloc.start()
@@ -224,11 +259,46 @@ def test_bombs_take_no_memory(tmp_path):
         load_dataset(TrainConfig(dataset=str(path)))
     with pytest.raises(UserError, match="decompression bomb"):
         load_model(path)
-    with pytest.raises((OSError, Image.DecompressionBombError)):
-        read_image(write(tmp_path, "bomb", ".png", damaged.png_of_size(60_000, 60_000)), 1)
+    (refused,) = denoise_contents(denoiser, [bomb])
+    assert "decompression bomb" in refused.error
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 10 * 2**20
+
+
+def test_image_bombs_take_no_memory(tmp_path):
+    path = write(tmp_path, "bomb", ".png", damaged.png_of_size(60_000, 60_000))
+    tracemalloc.start()
+    with pytest.raises((OSError, Image.DecompressionBombError)):
+        read_image(path, 1)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10 * 2**20
+
+
+def test_arrays_are_denoised_one_at_a_time(denoiser):
+    """An archive that is no bomb, because its ratio is allowed, may be larger than the memory."""
+    pattern = np.random.default_rng(0).random((64, 16))
+    member = damaged.npy(np.tile(pattern, (16, 32)))
+    content = damaged.zip_of({f"{index}.npy": member for index in range(30)}, zipfile.ZIP_DEFLATED)
+    assert 4 * len(content) < 30 * len(member) < BOMB_RATIO * len(content)
+    tracemalloc.start()
+    (denoised,) = denoise_contents(denoiser, [content])
+    peak = tracemalloc.get_traced_memory()[1] - len(denoised.content)
+    tracemalloc.stop()
+    assert list(np.load(io.BytesIO(denoised.content))) == [str(index) for index in range(30)]
+    assert peak < 10 * len(member)
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_checksums_of_arrays_are_checked(compression):
+    content = damaged.zip_of({"a.npy": damaged.npy(np.arange(50_000) / 50_000)}, compression)
+    start = content.index(b"PK\x01\x02")
+    changed = bytearray(content)
+    changed[start + 16] ^= 1  # of the checksum in the directory
+    with pytest.raises(zipfile.BadZipFile, match="Bad CRC"):
+        load_arrays(io.BytesIO(changed))
+    assert load_arrays(io.BytesIO(content))["a"].shape == (50_000,)
 
 
 def test_keras_unpacks_nothing(run, tmp_path):

@@ -141,7 +141,7 @@ def test_many_small_images_are_run_in_batches(denoisers, monkeypatch):
         (np.zeros((28, 28), np.int32), "int32"),
         (np.zeros((28, 28), complex), "complex"),
         (np.full((28, 28), 255.0), r"\[0, 1\], got 255"),
-        (np.full((28, 28), np.nan), r"\[0, 1\], got nan"),
+        (np.full((28, 28), np.nan), "finite values, got NaN"),
     ],
 )
 def test_wrong_images(denoisers, image, expected):

@@ -211,11 +211,11 @@ def test_arrays(model, denoiser, tmp_path):
 def test_arrays_of_any_name(model, tmp_path, capsys):
     names = ("file", "allow_pickle", "ü/x")  # the first two are parameters of `np.savez`
     with open(tmp_path / "odd.npz", "wb") as file:
-        save_arrays(file, dict.fromkeys(names, BYTES))
+        save_arrays(file, [(name, BYTES) for name in names])
     assert run([tmp_path / "odd.npz"], model, tmp_path / "out") == 0
     assert set(np.load(tmp_path / "out/odd.npz").files) == set(names)
     with open(tmp_path / "twice.npz", "wb") as file:
-        save_arrays(file, {"a": BYTES, "a.npy": BYTES})
+        save_arrays(file, [("a", BYTES), ("a.npy", BYTES)])
     with zipfile.ZipFile(tmp_path / "twice.npz", "a") as archive, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         archive.writestr("a.npy", b"")
@@ -313,7 +313,7 @@ def test_if_a_process_dies_only_its_file_fails(tree, model, tmp_path, monkeypatc
     assert len([path for path in (tmp_path / "out").rglob("*.png") if path.name[0] != "."]) == 8
 
 
-def dying_at_the_third(model):
+def dying_at_the_third(model, white):
     denoiser = load_denoiser(model, threads=1)
 
     def denoise(chunk):

@@ -14,27 +14,33 @@ UNREADABLE = (
     *(MemoryError, NotImplementedError, RuntimeError, struct.error),
     *(tokenize.TokenError, zipfile.BadZipFile, zlib.error),
 )
-# A member of an archive that exceeds both limits is a decompression bomb: images and weights are not that compressible.
-BOMB_BYTES = 2**28  # uncompressed
-BOMB_RATIO = 200  # uncompressed to compressed
+# An archive that exceeds both limits is a decompression bomb: images and weights are not that compressible.
+BOMB_BYTES = 2**25  # uncompressed, of all members together
+BOMB_RATIO = 200  # all members, uncompressed, to the file
 
 
 def check_archive(file: str | os.PathLike | IO[bytes]) -> None:
-    """Check that no member of a zip archive is a decompression bomb, and then that all checksums are right.
+    """Check that a zip archive is no decompression bomb, and then that all checksums are right.
 
     Args:
         file: path or binary file.
 
     Raises:
-        ValueError: a member is a bomb, or its checksum is wrong.
+        ValueError: the archive is a bomb, or a checksum is wrong.
         Exception: any of UNREADABLE, if it is not a readable archive.
     """
     with zipfile.ZipFile(file) as archive:
-        for member in archive.infolist():
-            if member.file_size > max(BOMB_BYTES, BOMB_RATIO * member.compress_size):
-                raise ValueError(
-                    f"{member.filename} would grow from {member.compress_size:,} to {member.file_size:,} bytes: "
-                    "refused as a decompression bomb"
-                )
+        check_expansion(archive)
         if damaged := archive.testzip():
             raise ValueError(f"{damaged} is damaged: its checksum is wrong")
+
+
+def check_expansion(archive: zipfile.ZipFile) -> None:
+    """Raise `ValueError` if a zip archive is a decompression bomb. Nothing is decompressed.
+
+    The members are compared with the size of the file, because several members may share their compressed bytes.
+    """
+    expanded = sum(member.file_size for member in archive.infolist())
+    size = archive.fp.seek(0, os.SEEK_END) if archive.fp else 0
+    if expanded > max(BOMB_BYTES, BOMB_RATIO * size):
+        raise ValueError(f"it would grow from {size:,} to {expanded:,} bytes: refused as a decompression bomb")

@@ -4,8 +4,10 @@ import argparse
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from typing import cast
 
 from keras_dae.denoise.denoiser import load_denoiser
+from keras_dae.denoise.white import White
 from keras_dae.errors import UserError, first_line, run_command
 from keras_dae.pretrained import MODEL_NAMES
 
@@ -30,6 +32,14 @@ def parser(prog: str = "python -m keras_dae.denoise") -> argparse.ArgumentParser
     parser.add_argument("--model", required=True, help=f"run folder, .onnx file, or {' or '.join(MODEL_NAMES)}")
     parser.add_argument("--output-dir", help="folder to write into; required unless INPUT is -")
     parser.add_argument("--overwrite", action="store_true", help="replace existing outputs")
+    parser.add_argument(
+        "--white",
+        type=_white,
+        default="auto",
+        metavar="auto|type|VALUE",
+        help="the integer that is white: type for the largest value of a file's type, or a number, such as 4095 for 12 "
+        "bits in 16; auto measures files of 16 bits whose upper half is not used, and says so (default: auto)",
+    )
     parser.add_argument("--processes", type=int, metavar="N", help="processes or Ray workers (default: one per core)")
     parser.add_argument(
         "--engine",
@@ -42,6 +52,14 @@ def parser(prog: str = "python -m keras_dae.denoise") -> argparse.ArgumentParser
     )
     parser.add_argument("--column", help="column of the images in Parquet files, needed if several could be meant")
     return parser
+
+
+def _white(text: str) -> White:
+    if text in ("auto", "type"):
+        return cast(White, text)
+    if text.isdecimal() and int(text) >= 1:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"expected auto, type or an integer of at least 1, got {text}")
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m keras_dae.denoise") -> int:
@@ -66,13 +84,14 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m keras_dae.den
             "ignore", module=r"PIL\."
         )  # about unusual files; files that cannot be read are reported
         if options.inputs == ["-"]:
-            denoise_pipe(load_denoiser(options.model), sys.stdin.buffer, sys.stdout.buffer)
+            denoise_pipe(load_denoiser(options.model), sys.stdin.buffer, sys.stdout.buffer, options.white)
         elif options.engine == "ray":
             denoise_on_ray = _import_denoise_on_ray()
             job = (options.inputs, options.model, options.output_dir, options.overwrite, options.processes)
-            denoise_on_ray(*job, options.address, options.column)
+            denoise_on_ray(*job, options.address, options.column, options.white)
         else:
-            denoise_files(options.inputs, options.model, options.output_dir, options.overwrite, options.processes)
+            job = (options.inputs, options.model, options.output_dir, options.overwrite, options.processes)
+            denoise_files(*job, options.white)
 
     return run_command(command)
 

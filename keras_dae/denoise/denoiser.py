@@ -1,8 +1,9 @@
 """`Denoiser`: an exported network as a function of images. It needs onnxruntime, and does not import TensorFlow."""
 
-import hashlib
 import itertools
 import os
+import warnings
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,12 +11,15 @@ import numpy as np
 
 from keras_dae._util.batches import run_in_batches
 from keras_dae._util.environment import no_telemetry
-from keras_dae._util.json_files import read_json
 from keras_dae._util.threads import cores
+from keras_dae.denoise.arrays import as_batch, check_image, colours
+from keras_dae.denoise.trained_on import TrainedOn, UnlikeTrainingImages
+from keras_dae.denoise.white import PartOfRangeWarning, White, choose_white
 from keras_dae.errors import UserError, first_line
-from keras_dae.images.unit_range import from_unit, to_unit
+from keras_dae.images.unit_range import from_unit, to_unit, type_white
 from keras_dae.networks.geometry import AUTOENCODER
 from keras_dae.pretrained import MODEL_NAMES, find_model
+from keras_dae.runs.parity_file import check_verified
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -60,7 +64,7 @@ def model_file(path: str | os.PathLike) -> Path:
             f"expected a run folder with model.onnx, a .onnx file, or {' or '.join(MODEL_NAMES)}; got {path}; "
             "python -m export makes one"
         )
-    _check_verified(file)
+    check_verified(file)
     return file
 
 
@@ -84,37 +88,27 @@ def open_denoiser(model: str | os.PathLike | bytes, name: str | os.PathLike, thr
     try:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or cores()
-        session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        content = model if isinstance(model, bytes) else Path(model).read_bytes()
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         inputs = [(value.name, (value.shape or [None])[-1]) for value in session.get_inputs()]
         outputs = [(value.name, (value.shape or [None])[-1]) for value in session.get_outputs()]
+        metadata = session.get_modelmeta().custom_metadata_map
     except Exception as error:  # noqa: BLE001 - the exceptions of onnxruntime have no common base class
         raise UserError(f"cannot load {name}: {first_line(error)}") from None
     channels = inputs[0][1] if inputs else None
     if inputs != [("noisy", channels)] or outputs != [("denoised", channels)] or channels not in (1, 3):
         raise UserError(f"expected {name} to take `noisy` and give `denoised`, got {inputs} and {outputs}")
-    return Denoiser(session, channels)
-
-
-def _check_verified(file: Path) -> None:
-    """Raise `UserError` if the run's parity.json holds a checksum of another file; without one, check nothing."""
-    parity = file.with_name("parity.json")
-    if not os.path.isfile(parity):
-        return
-    for entry in read_json(parity).values():
-        if not isinstance(entry, dict) or entry.get("file") != file.name:
-            continue
-        if entry.get("sha256") != hashlib.sha256(file.read_bytes()).hexdigest():
-            raise UserError(
-                f"{file} is damaged, or is not the file that the parity check verified; export it again: "
-                "python -m export"
-            )
+    return Denoiser(session, TrainedOn.from_metadata(metadata, channels), (content, name, threads))
 
 
 class Denoiser:
     """A loaded network. Call it with a noisy image to get the denoised image, with the same shape and type.
 
+    It can be copied and pickled. The copy loads the model again, with as many threads.
+
     Attributes:
         session: the onnxruntime session.
+        trained_on: what images the network was trained on.
         channels: 1 (grey) or 3 (RGB), as the training images had. A grey network denoises each colour of a colour image
             separately. A colour network gets a grey image as a colour image.
 
@@ -122,63 +116,117 @@ class Denoiser:
         >>> denoiser = load_denoiser("mnist")
         >>> denoiser.channels
         1
-        >>> rgb = np.random.default_rng(0).random((100, 150, 3), np.float32)
+        >>> rgb = np.random.default_rng(0).random((30, 50, 3), np.float32)
         >>> denoiser(rgb).shape
-        (100, 150, 3)
+        (30, 50, 3)
     """
 
-    def __init__(self, session: "InferenceSession", channels: int):
+    def __init__(self, session: "InferenceSession", trained_on: TrainedOn, source: tuple):
+        """Wrap a session. `source` has the arguments of `open_denoiser` that make the same again."""
         self.session = session
-        self.channels = channels
+        self.trained_on = trained_on
+        self.channels = trained_on.channels
+        self._source = source
+        self._warned: set[type[Warning]] = set()
 
-    def __call__(self, image: np.ndarray) -> np.ndarray:
+    def __reduce__(self) -> tuple:
+        return open_denoiser, self._source
+
+    def __call__(self, image: np.ndarray, white: White | None = None) -> np.ndarray:
         """Return the denoised image or images.
 
         Args:
             image: `(height, width)`, `(height, width, channels)` or `(batch, height, width, channels)`. Height and
                 width are at least 1. There are 1 to 4 channels: grey, grey and alpha, RGB, or RGB and alpha. Alpha is
-                returned unchanged. The type is bool, uint8 in 0 … 255, uint16 in 0 … 65535, or float in [0, 1].
+                returned unchanged. With a last axis of 17 or more, `(batch, height, width)` is a stack of grey images.
+                The type is bool, uint8, uint16, or float in [0, 1], in any byte order. A network that was trained with
+                noise beyond [0, 1] takes such floats.
+            white: the integer that stands for 1, such as 4095 for 12 bits in uint16; `type` for the largest value of
+                the type. None measures it, as `python -m keras_dae.denoise` does: for uint16 below 32768, it is the
+                smallest of 255, 511, 1023 … 32767 that is not exceeded. To denoise parts of an image, or images that
+                belong together, in several calls, give it.
 
         Raises:
             UserError: the shape, the type or the value range is another, or there are NaN.
+
+        Warns:
+            PartOfRangeWarning: white was measured, and it is not the largest value of the type. Once per `Denoiser`.
+            UnlikeTrainingImages: most of the images are unlike the training images. Once per `Denoiser`.
         """
         image = np.asarray(image)
-        check_image(image)
-        images = image.reshape({2: (1, *image.shape, 1), 3: (1, *image.shape), 4: image.shape}[image.ndim])
-        if images.shape[-1] in (1, 3):
-            denoised = self._denoise_colours(images)
-        else:  # the last channel is alpha
-            denoised = np.concatenate([self._denoise_colours(images[..., :-1]), images[..., -1:]], axis=-1)
+        check_image(image, self.trained_on.clip)
+        try:
+            chosen = choose_white([image], "auto" if white is None else white)
+        except ValueError as error:
+            raise UserError(str(error)) from None
+        if white is None and chosen is not None:
+            text = f"the values use only a part of {image.dtype}: white is taken as {chosen}; give white="
+            self._warn_once(PartOfRangeWarning, f"{text}{chosen}, or white='type' for {type_white(image.dtype)}")
+        if word := self.difference(image, chosen):
+            self._warn_once(UnlikeTrainingImages, f"{self.trained_on.describe()}; this image is {word}")
+        return self.denoise(image, chosen)
+
+    def _warn_once(self, category: type[Warning], text: str) -> None:
+        if category not in self._warned:
+            self._warned.add(category)
+            warnings.warn(text, category, stacklevel=3)
+
+    def difference(self, image: np.ndarray, white: int | None = None) -> str:
+        """Return in one word how an image, or most images of a batch, differ from the training images, or nothing.
+
+        Args:
+            image: as for a call.
+            white: the integer that stands for 1; None for the largest value of the type.
+        """
+        images = colours(as_batch(image))
+        words = self.trained_on.differences(images, white or type_white(image.dtype))
+        unlike = Counter(word for word in words if word)
+        return unlike.most_common(1)[0][0] if 2 * unlike.total() > len(words) else ""
+
+    def denoise(self, image: np.ndarray, white: int | None = None) -> np.ndarray:
+        """Return the denoised image or images, as a call does. Nothing is checked.
+
+        Args:
+            image: as for a call.
+            white: the integer that stands for 1; None for the largest value of the type.
+        """
+        images = as_batch(image)
+        denoised = self._denoise_colours(colours(images), white)
+        if images.shape[-1] in (2, 4):  # the last channel is alpha
+            denoised = np.concatenate([denoised, images[..., -1:]], axis=-1)
         return denoised.reshape(image.shape)
 
-    def _denoise_colours(self, images: np.ndarray) -> np.ndarray:
+    def _denoise_colours(self, images: np.ndarray, white: int | None) -> np.ndarray:
         """Denoise `(n, height, width, 1 or 3)`, whether the network has 1 or 3 channels."""
         count, height, width, colours = images.shape
         if colours == self.channels:
-            return self.denoise_batch(images)
+            return self.denoise_batch(images, white)
         if self.channels == 1:
             planes = np.moveaxis(images, -1, 1).reshape(count * colours, height, width, 1)
-            return np.moveaxis(self.denoise_batch(planes).reshape(count, colours, height, width), 1, -1)
-        coloured = self.denoise_batch(np.repeat(to_unit(images), 3, axis=-1))
-        return from_unit(coloured.mean(axis=-1, keepdims=True), images.dtype)
+            return np.moveaxis(self.denoise_batch(planes, white).reshape(count, colours, height, width), 1, -1)
+        coloured = self.denoise_batch(np.repeat(to_unit(images, white), 3, axis=-1))
+        return from_unit(coloured.mean(axis=-1, keepdims=True), images.dtype, white)
 
-    def denoise_batch(self, images: np.ndarray) -> np.ndarray:
+    def denoise_batch(self, images: np.ndarray, white: int | None = None) -> np.ndarray:
         """Return images denoised, in batches, or in tiles if they are large. Nothing is checked.
 
         Args:
             images: `(n, height, width, channels)`, with the network's number of channels; types as for a call. Floats
                 may leave [0, 1].
+            white: the integer that stands for 1; None for the largest value of the type.
         """
         _, height, width, _ = images.shape
         if height * width > TILE**2:
             denoised = np.empty_like(images)
             for index, image in enumerate(images):
-                self._denoise_tiles(image, denoised[index])
+                self._denoise_tiles(image, denoised[index], white)
             return denoised
         size = max(1, MAX_BATCH_PIXELS // (height * width))
-        return run_in_batches(lambda batch: from_unit(self._run(to_unit(batch)), images.dtype), images, size=size)
+        return run_in_batches(
+            lambda batch: from_unit(self._run(to_unit(batch, white)), images.dtype, white), images, size=size
+        )
 
-    def _denoise_tiles(self, image: np.ndarray, denoised: np.ndarray) -> None:
+    def _denoise_tiles(self, image: np.ndarray, denoised: np.ndarray, white: int | None = None) -> None:
         """Denoise one `(height, width, channels)` into `denoised`, tile by tile. Only one tile at a time is float.
 
         The network runs on each tile with a halo that covers its receptive field, and the tiles lie on the network's
@@ -191,10 +239,10 @@ class Denoiser:
         for top, left in itertools.product(range(0, height, TILE), range(0, width, TILE)):
             outer_rows = rows[max(top - HALO, 0) : top + TILE + HALO]
             outer_columns = columns[max(left - HALO, 0) : left + TILE + HALO]
-            outer = self._run(to_unit(image[np.ix_(outer_rows, outer_columns)])[None])[0]
+            outer = self._run(to_unit(image[np.ix_(outer_rows, outer_columns)], white)[None])[0]
             inner = outer[min(top, HALO) :, min(left, HALO) :][:TILE, :TILE]
             inner = inner[: height - top, : width - left]
-            denoised[top : top + TILE, left : left + TILE] = from_unit(inner, image.dtype)
+            denoised[top : top + TILE, left : left + TILE] = from_unit(inner, image.dtype, white)
 
     def _run(self, noisy: np.ndarray) -> np.ndarray:
         return np.asarray(self.session.run(["denoised"], {"noisy": noisy})[0])
@@ -209,18 +257,3 @@ def reflected_rows(size: int) -> np.ndarray:
     """
     missing = AUTOENCODER.padded_size(size) - size
     return np.pad(np.arange(size), (0, missing), "reflect" if size > 1 else "edge")
-
-
-def check_image(image: np.ndarray) -> None:
-    """Raise `UserError` unless a `Denoiser` takes this array, see `Denoiser.__call__`."""
-    if image.ndim not in (2, 3, 4) or (image.ndim > 2 and image.shape[-1] not in (1, 2, 3, 4)) or not image.size:
-        raise UserError(
-            "expected an image (height, width), (height, width, 1 to 4) or (batch, height, width, 1 to 4), "
-            f"got an array of shape {image.shape}"
-        )
-    if image.dtype not in (np.bool_, np.uint8, np.uint16) and image.dtype.kind != "f":
-        raise UserError(f"expected bool, uint8, uint16 or float pixels, got {image.dtype}")
-    if image.dtype.kind == "f":
-        low, high = image.min(), image.max()
-        if not (low >= 0 and high <= 1):  # also for NaN
-            raise UserError(f"expected float pixels in [0, 1], got {low:g} … {high:g}")

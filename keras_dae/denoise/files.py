@@ -13,9 +13,11 @@ from tqdm import tqdm
 from keras_dae._util.atomic import size_of
 from keras_dae._util.threads import cores
 from keras_dae.denoise.batching import Failed, denoise_contents
-from keras_dae.denoise.chunk import Failure, denoise_chunk
+from keras_dae.denoise.chunk import ChunkOutcome, Failure, denoise_chunk
 from keras_dae.denoise.denoiser import Denoiser, load_denoiser
+from keras_dae.denoise.notes import FileNote, summarize
 from keras_dae.denoise.process_pool import map_in_processes
+from keras_dae.denoise.white import White
 from keras_dae.denoise.work import Work, list_work, split_into_chunks
 from keras_dae.errors import UserError, printable
 
@@ -34,6 +36,7 @@ def denoise_files(
     output_dir: str | os.PathLike,
     overwrite: bool = False,
     processes: int | None = None,
+    white: White = "auto",
 ) -> tuple[int, int]:
     """Write the denoised versions of image files to `output_dir`.
 
@@ -47,6 +50,8 @@ def denoise_files(
         overwrite: whether existing outputs are replaced.
         processes: number of processes, each on one core; None for one per core. With more than one, a script that calls
             this function needs the usual `if __name__ == "__main__":`.
+        white: the integer that stands for 1 in all files, such as 4095 for 12 bits in uint16; `type` for the largest
+            value of each file's type; `auto` measures files of 16 bits, see `keras_dae.denoise.white.choose_white`.
 
     Returns:
         `(denoised, kept)`: how many files were denoised, and how many outputs existed already.
@@ -68,69 +73,82 @@ def denoise_files(
     processes = min(processes or cores(), len(chunks))
     start = time.perf_counter()
     failures: list[Failure] = []
-    results: Iterator[tuple[list[Work], list[Failure]]]
+    notes: list[FileNote] = []
+    results: Iterator[tuple[list[Work], ChunkOutcome]]
     with tqdm(desc="denoising", total=len(missing), unit=" images", disable=None) as bar:
         if processes > 1:
-            results = _denoise_in_processes(model, chunks, processes)
+            results = _denoise_in_processes(model, white, chunks, processes)
         else:
-            results = ((chunk, denoise_chunk(denoiser, chunk)) for chunk in chunks)
-        for chunk, failures_of_chunk in results:
-            failures += failures_of_chunk
+            results = ((chunk, denoise_chunk(denoiser, chunk, white=white)) for chunk in chunks)
+        for chunk, outcome in results:
+            failures += outcome.failures
+            notes += outcome.notes
             bar.update(len(chunk))
     denoised, kept = len(missing) - len(failures), len(works) - len(missing)
-    print_summary(denoised, kept, failures, time.perf_counter() - start)
+    remarks = summarize(notes, denoised, denoiser.trained_on)
+    print_summary(denoised, kept, failures, time.perf_counter() - start, remarks)
     if failures:
         raise SomeFailed(f"{len(failures)} of {len(works)} files could not be denoised, see above")
     return denoised, kept
 
 
-def print_summary(denoised: int, kept: int, failures: Collection[tuple[Any, str]], seconds: float) -> None:
-    """Print to stderr how many images were denoised and how many outputs were kept, and a line for each failure.
+def print_summary(
+    denoised: int, kept: int, failures: Collection[tuple[Any, str]], seconds: float, remarks: Iterable[str] = ()
+) -> None:
+    """Print to stderr how many images were denoised and how many outputs were kept, remarks, and each failure.
 
     Args:
         denoised: number of images.
         kept: number of outputs that existed already.
         failures: `(name, error)` of each image or file that could not be denoised.
         seconds: that denoising took.
+        remarks: lines, see `keras_dae.denoise.notes.summarize`.
     """
     rate = f" ({denoised / seconds:,.0f} images/s)" if denoised else ""
     print(f"{denoised} denoised in {seconds:.1f} s{rate}, {kept} kept, {len(failures)} failed", file=sys.stderr)
+    for remark in remarks:
+        print(remark, file=sys.stderr)
     for name, error in sorted(failures):
         print(f"{printable(name)}: {printable(error)}", file=sys.stderr)
 
 
 def _denoise_in_processes(
-    model: str | os.PathLike, chunks: Sequence[list[Work]], processes: int
-) -> Iterator[tuple[list[Work], list[Failure]]]:
-    """Yield each chunk with its failures. If a process dies, the files of its chunk are tried again one by one."""
+    model: str | os.PathLike, white: White, chunks: Sequence[list[Work]], processes: int
+) -> Iterator[tuple[list[Work], ChunkOutcome]]:
+    """Yield each chunk with its outcome. If a process dies, the files of its chunk are tried again one by one."""
     lost = []
-    for chunk, failures in map_in_processes(_load_chunk_denoiser, (str(model),), chunks, processes):
-        if failures is not None:
-            yield chunk, failures
+    for chunk, outcome in map_in_processes(_load_chunk_denoiser, (str(model), white), chunks, processes):
+        if outcome is not None:
+            yield chunk, outcome
         elif len(chunk) == 1:
-            yield chunk, [Failure(chunk[0].source, "its process died; was the machine out of memory?")]
+            error = "its process died; was the machine out of memory?"
+            yield chunk, ChunkOutcome([Failure(chunk[0].source, error)], [])
         else:
             lost += [[work] for work in chunk]
     if lost:
-        yield from _denoise_in_processes(model, lost, processes)
+        yield from _denoise_in_processes(model, white, lost, processes)
 
 
-def _load_chunk_denoiser(model: str) -> Callable[[Sequence[Work]], list[Failure]]:
+def _load_chunk_denoiser(model: str, white: White) -> Callable[[Sequence[Work]], ChunkOutcome]:
     warnings.filterwarnings("ignore", module=r"PIL\.")  # as in the parent process
-    return functools.partial(denoise_chunk, load_denoiser(model, threads=1))
+    return functools.partial(denoise_chunk, load_denoiser(model, threads=1), white=white)
 
 
-def denoise_pipe(denoiser: Denoiser, source: BinaryIO, target: BinaryIO) -> None:
+def denoise_pipe(denoiser: Denoiser, source: BinaryIO, target: BinaryIO, white: White = "auto") -> None:
     """Read an image file from the stream `source`, and write the denoised file to the stream `target`.
+
+    Remarks about the file are printed to stderr. `white` is as for `denoise_files`.
 
     Raises:
         UserError: there is no image, or the result cannot be written.
     """
-    (denoised,) = denoise_contents(denoiser, [source.read()])
+    (denoised,) = denoise_contents(denoiser, [source.read()], white)
     if isinstance(denoised, Failed):
         raise UserError(f"expected an image on standard input: {denoised.error}")
     try:
-        target.write(denoised)
+        target.write(denoised.content)
         target.flush()
     except OSError as error:
         raise UserError(f"cannot write to standard output: {error.strerror}") from None
+    for remark in summarize([FileNote("standard input", note) for note in denoised.notes], 1, denoiser.trained_on):
+        print(remark, file=sys.stderr)

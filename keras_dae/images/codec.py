@@ -83,7 +83,7 @@ def encode(kind: str, pages: Sequence[Page]) -> bytes:
     if kind == "npy":
         np.save(file, pages[0].pixels)
     elif kind == "npz":
-        save_arrays(file, {page.array_name: page.pixels for page in pages})
+        save_arrays(file, ((page.array_name, page.pixels) for page in pages))
     elif len(pages) == 1:
         _save(pages[0], file, kind)
     else:

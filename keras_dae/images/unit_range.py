@@ -1,7 +1,7 @@
 """Pixel values to [0, 1] and back: the one place where integers become floats and floats become integers.
 
-The white of an image is the integer that becomes 1. It is the largest value of the type, such as 65535, unless the image
-uses only a part of that range: a camera of 12 bits writes 0 … 4095 into uint16.
+The white of an image is the integer that becomes 1. It is the largest value of the type, such as 65535, unless the
+image uses only a part of that range: a camera of 12 bits writes 0 … 4095 into uint16.
 """
 
 import numpy as np
@@ -153,7 +153,7 @@ def without_rounding(values: np.ndarray) -> np.ndarray:
         [0.0, 1.0]
     """
     low, high = (values.min(), values.max()) if values.size else (0.0, 0.0)
-    if 0 <= low and high <= 1:
+    if low >= 0 and high <= 1:
         return values
     if not (np.isfinite(low) and np.isfinite(high)):
         raise ValueError("expected finite values, got NaN or infinity")

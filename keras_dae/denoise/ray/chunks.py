@@ -7,8 +7,10 @@ import ray
 import ray.data
 from pyarrow.fs import FileSystem
 
+from keras_dae.denoise.notes import FileNote
 from keras_dae.denoise.ray.messages import ChunkResult, ImageFailure, chunk_to_table, image_failure, result_from_row
 from keras_dae.denoise.ray.worker import Worker
+from keras_dae.denoise.white import White
 from keras_dae.denoise.work import Work
 
 CHUNKS_PER_WORKER = 8  # if the job is large enough, so that all workers end at about the same time
@@ -40,7 +42,8 @@ def run_chunks(
     source: FileSystem,
     target: FileSystem,
     column: str | None,
-) -> tuple[int, list[ImageFailure]]:
+    white: White,
+) -> tuple[int, list[ImageFailure], list[FileNote]]:
     """Denoise chunks of files on Ray, which must be running.
 
     If a chunk crashes every worker that tries it, it is split into pieces. A piece that crashes them, too, is
@@ -50,13 +53,13 @@ def run_chunks(
         chunks: the files.
         workers: maximum number of workers, each on one core.
         model: content of the .onnx file.
-        source, target, column: see `keras_dae.denoise.ray.worker.Worker`.
+        source, target, column, white: see `keras_dae.denoise.ray.worker.Worker`.
 
     Returns:
-        The number of denoised images, and what failed.
+        The number of denoised images, what failed, and notes about the others.
     """
-    arguments = (ray.put(model), source, target, column)
-    denoised, failures = 0, []
+    arguments = (ray.put(model), source, target, column, white)
+    denoised, failures, notes = 0, [], []
     for attempt in ("chunks", "pieces", "single files"):
         if attempt == "pieces":
             chunks = [piece for chunk in chunks for piece in _pieces(chunk)]
@@ -69,13 +72,14 @@ def run_chunks(
         results = _map_chunks(chunks, min(workers, len(chunks)), max_in_flight, arguments)
         denoised += sum(result.denoised for result in results)
         failures += [failure for result in results for failure in result.failures]
+        notes += [note for result in results for note in result.notes]
         survived = {result.chunk for result in results}
         chunks = [chunk for index, chunk in enumerate(chunks) if index not in survived]
         if attempt != "chunks":
             error = f"its worker died {RETRIES + 1} times; was the machine out of memory?"
             failures += [image_failure(chunk[0].source, error) for chunk in chunks if len(chunk) == 1]
             chunks = [chunk for chunk in chunks if len(chunk) > 1]
-    return denoised, failures
+    return denoised, failures, notes
 
 
 def _pieces(chunk: list[Work]) -> list[list[Work]]:

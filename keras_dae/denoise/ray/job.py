@@ -21,11 +21,13 @@ from pyarrow.fs import FileSystem, FileType
 
 from keras_dae.denoise.denoiser import model_file, open_denoiser
 from keras_dae.denoise.files import SomeFailed, print_summary
+from keras_dae.denoise.notes import FileNote, summarize
 from keras_dae.denoise.ray import parquet
 from keras_dae.denoise.ray.chunks import chunk_limits, run_chunks
 from keras_dae.denoise.ray.cluster import cluster
 from keras_dae.denoise.ray.filesystem import MAX_REQUESTS, atomic_stream, is_local, list_files, resolve
 from keras_dae.denoise.ray.messages import ImageFailure, image_failure
+from keras_dae.denoise.white import White
 from keras_dae.denoise.work import Work, check_targets, split_into_chunks, without_outputs
 from keras_dae.errors import UserError, first_line
 from keras_dae.images.codec import DENOISABLE_SUFFIXES
@@ -42,6 +44,7 @@ def denoise_on_ray(
     processes: int | None = None,
     address: str | None = None,
     column: str | None = None,
+    white: White = "auto",
 ) -> tuple[int, int]:
     """Write the denoised versions of image and Parquet files to `output_dir`.
 
@@ -59,6 +62,7 @@ def denoise_on_ray(
         address: of a running cluster, as `ray.init` takes it. None starts Ray on this machine while the function runs.
             If this process uses Ray already, `address` is ignored.
         column: of the images in Parquet files, see `keras_dae.denoise.ray.parquet.image_column`.
+        white: see `denoise_files`. In Parquet files, it is measured for each image alone.
 
     Returns:
         `(denoised, kept)`: how many images were denoised, and how many output files existed already.
@@ -72,24 +76,26 @@ def denoise_on_ray(
         denoised, kept = denoise_on_ray(["s3://bucket/noisy"], "mnist", "s3://bucket/denoised", address="auto")
     """
     file = model_file(model)
-    open_denoiser(file, file, threads=1)  # reports a damaged model before Ray is started
+    trained_on = open_denoiser(file, file, threads=1).trained_on  # reports a damaged model before Ray is started
     target, root = resolve(output_dir)
     source, sizes, works = list_inputs(inputs, root)
     _check_column(source, works, column)
     missing = works if overwrite else _missing(target, root, works)
     seconds, denoised = 0.0, 0
     failures: list[ImageFailure] = []
+    notes: list[FileNote] = []
     if missing:
         with cluster(address, processes):
             start = time.perf_counter()
             workers = processes or max(1, int(ray.cluster_resources().get("CPU", 1)))
             limits = chunk_limits(len(missing), sum(sizes[work.source] for work in missing), workers)
             chunks = split_into_chunks(missing, lambda work: sizes[work.source], *limits)
-            denoised, failures = run_chunks(chunks, workers, file.read_bytes(), source, target, column)
+            denoised, failures, notes = run_chunks(chunks, workers, file.read_bytes(), source, target, column, white)
             seconds = time.perf_counter() - start
         failures += _invisible_outputs(target, missing, failures)
     kept = len(works) - len(missing)
-    print_summary(denoised, kept, [(failure.name, failure.error) for failure in failures], seconds)
+    remarks = summarize(notes, denoised, trained_on)
+    print_summary(denoised, kept, [(failure.name, failure.error) for failure in failures], seconds, remarks)
     _write_failed_table(target, root / FAILED_TABLE, failures)
     if failures:
         raise SomeFailed(f"{len(failures)} could not be denoised, see above, or {FAILED_TABLE} in {output_dir}")

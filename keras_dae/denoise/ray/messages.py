@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
+from keras_dae.denoise.notes import FileNote, Note
 from keras_dae.denoise.work import Work
 from keras_dae.errors import printable
 
@@ -14,6 +15,7 @@ RESULT_SCHEMA = pa.schema(
     [
         ("chunk", pa.int64()),
         ("denoised", pa.int64()),
+        ("notes", pa.list_(pa.struct([("file", pa.string()), ("kind", pa.string()), ("text", pa.string())]))),
         ("failures", pa.list_(pa.struct([("file", pa.string()), ("row", pa.int64()), ("error", pa.string())]))),
     ]
 )
@@ -45,11 +47,13 @@ class ChunkResult(NamedTuple):
         chunk: its index.
         denoised: number of images.
         failures: what could not be denoised.
+        notes: about the others.
     """
 
     chunk: int
     denoised: int
     failures: list[ImageFailure]
+    notes: list[FileNote]
 
 
 def image_failure(source: PurePath, error: str, row: int | None = None) -> ImageFailure:
@@ -77,9 +81,12 @@ def chunk_from_table(table: pa.Table) -> tuple[int, list[Work]]:
 def result_to_table(result: ChunkResult) -> pa.Table:
     """Return a result as a table with one row, of RESULT_SCHEMA."""
     failures = [failure._asdict() for failure in result.failures]
-    return pa.Table.from_pylist([{**result._asdict(), "failures": failures}], RESULT_SCHEMA)
+    notes = [{"file": file, **note._asdict()} for file, note in result.notes]
+    return pa.Table.from_pylist([{**result._asdict(), "failures": failures, "notes": notes}], RESULT_SCHEMA)
 
 
 def result_from_row(row: dict[str, Any]) -> ChunkResult:
     """Return the result in a row of RESULT_SCHEMA."""
-    return ChunkResult(row["chunk"], row["denoised"], [ImageFailure(**failure) for failure in row["failures"]])
+    failures = [ImageFailure(**failure) for failure in row["failures"]]
+    notes = [FileNote(note["file"], Note(note["kind"], note["text"])) for note in row["notes"]]
+    return ChunkResult(row["chunk"], row["denoised"], failures, notes)

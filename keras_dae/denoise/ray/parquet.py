@@ -12,6 +12,8 @@ from pyarrow.fs import FileSystem
 
 from keras_dae.denoise.batching import Failed, denoise_contents
 from keras_dae.denoise.denoiser import Denoiser
+from keras_dae.denoise.notes import Note
+from keras_dae.denoise.white import White
 from keras_dae.errors import UserError
 
 SUFFIX = ".parquet"
@@ -26,10 +28,12 @@ class ParquetResult(NamedTuple):
     Attributes:
         denoised: number of images.
         failures: `(row, error)` for each image that could not be denoised.
+        notes: `(row, note)` about the others.
     """
 
     denoised: int
     failures: list[tuple[int, str]]
+    notes: list[tuple[int, Note]]
 
 
 def is_parquet(path: PurePath) -> bool:
@@ -69,7 +73,11 @@ def _is_bytes(type_: pa.DataType) -> bool:
 
 
 def denoise_parquet(
-    denoiser: Denoiser, source: pa.NativeFile | IO[bytes], target: IO[bytes], column: str | None = None
+    denoiser: Denoiser,
+    source: pa.NativeFile | IO[bytes],
+    target: IO[bytes],
+    column: str | None = None,
+    white: White = "auto",
 ) -> ParquetResult:
     """Denoise a Parquet file. The schema, the rows, their order, the row groups and the codecs stay the same.
 
@@ -81,12 +89,13 @@ def denoise_parquet(
         source: file to read, with random access.
         target: stream to write to.
         column: see `image_column`.
+        white: see `keras_dae.denoise.files.denoise_files`. It is measured for each image alone.
 
     Raises:
         UserError: there is no such column.
         pyarrow.ArrowException, OSError: the file is damaged, or cannot be read or written.
     """
-    denoised, failures = 0, []
+    denoised, failures, notes = 0, [], []
     with pq.ParquetFile(source, pre_buffer=True) as file:
         schema = file.schema_arrow
         position = schema.get_field_index(image_column(schema, column))
@@ -96,16 +105,17 @@ def denoise_parquet(
             for group in range(file.num_row_groups):
                 batches = []
                 for batch in _batches(file, group):
-                    images, errors = _denoise_column(denoiser, batch.column(position))
+                    images, errors, notes_in_batch = _denoise_column(denoiser, batch.column(position), white)
                     batches.append(batch.set_column(position, schema.field(position), images))
                     denoised += len(images) - images.null_count
                     failures += [(first_row + index, error) for index, error in errors]
+                    notes += [(first_row + index, note) for index, note in notes_in_batch]
                     first_row += len(batch)
                 table = pa.Table.from_batches(batches, schema)
                 writer.write_table(table, row_group_size=max(1, len(table)))
             if failures:
                 writer.add_key_value_metadata({FAILED_KEY: str(len(failures))})
-    return ParquetResult(denoised, failures)
+    return ParquetResult(denoised, failures, notes)
 
 
 def _batches(file: pq.ParquetFile, group: int) -> Iterator[pa.RecordBatch]:
@@ -124,40 +134,44 @@ def _codecs(metadata: pq.FileMetaData) -> Any:
     return {column.path_in_schema: column.compression.replace("UNCOMPRESSED", "NONE") for column in columns}
 
 
-def _denoise_column(denoiser: Denoiser, images: pa.Array) -> tuple[pa.Array, list[tuple[int, str]]]:
-    """Return the denoised images as an array of the same type, and `(index, error)` for each that failed."""
+def _denoise_column(
+    denoiser: Denoiser, images: pa.Array, white: White
+) -> tuple[pa.Array, list[tuple[int, str]], list[tuple[int, Note]]]:
+    """Return the denoised images as an array of the same type, `(index, error)` for each that failed, and notes."""
     if not isinstance(images, pa.StructArray):
-        results, errors = _denoise_values(denoiser, images, images)
-        return pa.array(results, images.type), errors
+        results, errors, notes = _denoise_values(denoiser, images, images, white)
+        return pa.array(results, images.type), errors, notes
     fields, position = images.flatten(), images.type.get_field_index("bytes")
-    results, errors = _denoise_values(denoiser, images, fields[position])
+    results, errors, notes = _denoise_values(denoiser, images, fields[position], white)
     is_null = pa.array([result is None for result in results])
     # The field `bytes` may be declared as not nullable. So the bytes of a null image are empty instead of null.
     fields[position] = pa.array([result or b"" for result in results], fields[position].type)
-    return pa.StructArray.from_arrays(fields, fields=list(images.type), mask=is_null), errors
+    return pa.StructArray.from_arrays(fields, fields=list(images.type), mask=is_null), errors, notes
 
 
 def _denoise_values(
-    denoiser: Denoiser, images: pa.Array, contents: pa.Array
-) -> tuple[list[bytes | None], list[tuple[int, str]]]:
-    """Return the content of each denoised image, None where there is none; and `(index, error)` for each that failed.
+    denoiser: Denoiser, images: pa.Array, contents: pa.Array, white: White
+) -> tuple[list[bytes | None], list[tuple[int, str]], list[tuple[int, Note]]]:
+    """Return the content of each denoised image, None where there is none; what failed, `(index, error)`; and notes.
 
     Args:
         denoiser: runs the network.
         images: only its nulls matter: there is no image in these places.
         contents: bytes of the images.
+        white: see `denoise_parquet`.
     """
     given = [index for index, is_valid in enumerate(images.is_valid().to_pylist()) if is_valid]
     values = contents.to_pylist()
     noisy = (NO_BYTES if values[index] is None else values[index] for index in given)
     results: list[bytes | None] = [None] * len(values)
-    errors = []
-    for index, result in zip(given, denoise_contents(denoiser, noisy)):
+    errors, notes = [], []
+    for index, result in zip(given, denoise_contents(denoiser, noisy, white)):
         if isinstance(result, Failed):
             errors.append((index, result.error))
         else:
-            results[index] = result
-    return results, errors
+            results[index] = result.content
+            notes += [(index, note) for note in result.notes]
+    return results, errors, notes
 
 
 def has_failed_images(filesystem: FileSystem, path: PurePath) -> bool:
