@@ -1,7 +1,6 @@
 """Export a run: build every format in a scratch folder, verify it, and only then move it into the run folder."""
 
 import dataclasses
-import hashlib
 import os
 import shutil
 import sys
@@ -10,11 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from export.artefacts import ARTEFACT_NAMES, DEFAULT_FORMATS, check_formats, check_installed, newest_version
+from export.artefacts import ARTEFACT_NAMES, DEFAULT_FORMATS, check_formats, check_installed
 from export.int8_loss import MAX_INT8_LOSS, quantize_and_measure
 from export.parity.check import ParityError, verify
+from export.publish import publish
 from keras_dae import __version__
-from keras_dae._util.atomic import locked, scratch_folder, sync
+from keras_dae._util.atomic import locked, scratch_folder
 from keras_dae._util.json_files import expecting, read_json, write_json
 from keras_dae.config import TrainConfig
 from keras_dae.data.splits import DatasetSplits
@@ -90,8 +90,9 @@ def export_run(
         entries = verify(model, artefacts, int8_tolerance=1.0)
         if int8_loss and "int8" in entries:
             entries["int8"] |= dataclasses.asdict(int8_loss)
-        placed = _put_in_place(artefacts, target)
-        _write_parity(entries, placed, target)
+        placed = publish(artefacts, entries, target)
+        if "int8" in placed:
+            _record_int8_loss(entries["int8"], target)
         write_model_card(target)
 
     if int8_loss and int8_is_left_out:
@@ -187,27 +188,8 @@ def _build(model: "keras.Model", work: Path, formats: tuple[str, ...], metadata:
     return paths
 
 
-def _put_in_place(artefacts: dict[str, Path], target: Path) -> dict[str, Path]:
-    """Move verified artefacts into `target`. Return their new paths, format -> path."""
-    placed = {}
-    for name, path in artefacts.items():
-        place = target / ARTEFACT_NAMES[name]
-        if name == "saved_model":
-            place.mkdir(exist_ok=True)
-            place = place / str(newest_version(place) + 1)
-        os.replace(path, place)
-        placed[name] = place
-    sync(target)
-    return placed
-
-
-def _write_parity(entries: dict[str, dict], placed: dict[str, Path], target: Path) -> None:
-    """Add the entries of new artefacts to parity.json, and the loss of int8 to metrics.json."""
-    for name, path in placed.items():
-        if path.is_file():
-            entries[name] |= {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
-    before = read_json(target / "parity.json") if (target / "parity.json").is_file() else {}
-    write_json(target / "parity.json", before | entries)
-    if "int8" in entries and (target / "metrics.json").is_file():
-        int8 = {name: entries["int8"][name] for name in ("psnr_db", "psnr_lost_db", "bytes")}
+def _record_int8_loss(entry: dict, target: Path) -> None:
+    """Add the loss of int8 to metrics.json, if the run has one."""
+    if (target / "metrics.json").is_file():
+        int8 = {name: entry[name] for name in ("psnr_db", "psnr_lost_db", "bytes")}
         write_json(target / "metrics.json", read_json(target / "metrics.json") | {"int8": int8})
