@@ -2,6 +2,7 @@
 
 import dataclasses
 import numbers
+import os
 import types
 import typing
 from collections.abc import Callable
@@ -18,8 +19,11 @@ from keras_dae.noise_names import check_noise
 DATASETS = ("auto", "mnist", "fashion_mnist", "digits")
 INITIALIZATIONS = ("torch", "he")
 SCHEDULES = ("constant", "cosine")
+WHITES = ("auto", "type")
+SPLITS = ("hash", "count")
 # Fields that only say where data is stored, and do not change what is computed.
 LOCATION_FIELDS = ("data_dir",)
+PATH_FIELDS = ("dataset", "data_dir", "noisy_dir", "clean_dir")
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,10 @@ class TrainConfig:
             `dataset`. Either both folders are given or neither.
         clean_dir: folder of the clean images.
         channels: 1 (grey) or 3 (RGB).
+        white: the integer that becomes 1 in 16-bit images. `auto` measures it: if no image uses the upper half of the
+            range, it is 2ⁿ − 1, see `keras_dae.images.unit_range.range_white`. `type` is 65535.
+        split: how the images of a folder are divided. With `hash`, each file's content decides, so that the folder may
+            grow. `count` is the rule of keras_dae 0.1.0, which depends on the number of files.
         patch_size: height and width of a patch in pixels, a size that the network takes (see
             `keras_dae.networks.geometry`). Data sets of small images of one size are used whole, others are cut into
             patches. None chooses a size that fits the images.
@@ -73,6 +81,8 @@ class TrainConfig:
     noisy_dir: str | None = None
     clean_dir: str | None = None
     channels: int = 1
+    white: str | int = "auto"
+    split: str = "hash"
     patch_size: int | None = None
     patches_per_image: int = 16
     limit: int | None = None
@@ -110,6 +120,12 @@ class TrainConfig:
             ("recipe", f"one of {', '.join(RECIPES)}", self.recipe in RECIPES),
             ("channels", "1 or 3", self.channels in (1, 3)),
             (
+                "white",
+                f"{', '.join(WHITES)}, or a number from 1 to 65535",
+                self.white in WHITES if isinstance(self.white, str) else 1 <= self.white <= 65535,
+            ),
+            ("split", f"one of {', '.join(SPLITS)}", self.split in SPLITS),
+            (
                 "patch_size",
                 f"a multiple of {AUTOENCODER.multiple}, at least {AUTOENCODER.min_padded_size}",
                 _none_or(self.patch_size, lambda size: AUTOENCODER.padded_size(size) == size),
@@ -137,6 +153,12 @@ class TrainConfig:
     def has_pairs(self) -> bool:
         """Whether the noisy images are real. If not, noise is added to clean images."""
         return self.noisy_dir is not None
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """The name of the dataset, or the real paths of the file or the folders that the images are in."""
+        places = (self.noisy_dir, self.clean_dir) if self.noisy_dir and self.clean_dir else (self.dataset,)
+        return tuple(place if place in DATASETS else os.path.realpath(place) for place in places)
 
     @classmethod
     def from_recipe(cls, recipe: str = "seed", **overrides: Any) -> Self:
@@ -167,10 +189,22 @@ class TrainConfig:
         """Return the fields as values that JSON can store."""
         return {name: list(v) if isinstance(v, tuple) else v for name, v in dataclasses.asdict(self).items()}
 
+    def with_absolute_paths(self) -> Self:
+        """Return the config with the PATH_FIELDS made absolute, so that it does not depend on the current folder."""
+        paths = {name: getattr(self, name) for name in PATH_FIELDS}
+        absolute = {name: os.path.abspath(path) for name, path in paths.items() if path and path not in DATASETS}
+        return dataclasses.replace(self, **absolute)
+
     def differences(self, other: "TrainConfig") -> list[str]:
         """Return the names of the fields that differ, except for LOCATION_FIELDS."""
+        first, second = self.with_absolute_paths(), other.with_absolute_paths()
         names = [field.name for field in dataclasses.fields(self) if field.name not in LOCATION_FIELDS]
-        return [name for name in names if getattr(self, name) != getattr(other, name)]
+        return [name for name in names if getattr(first, name) != getattr(second, name)]
+
+
+def white(text: str) -> str | int:
+    """Return the value of an option `--white`: a name of WHITES or a number."""
+    return int(text) if text.isdecimal() else text
 
 
 def _has_type(value: Any, annotation: Any) -> bool:

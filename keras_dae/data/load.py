@@ -9,8 +9,9 @@ import numpy as np
 from keras_dae.config import DATASETS, TrainConfig
 from keras_dae.data.array_file import array_dataset, read_arrays
 from keras_dae.data.digits import cached_digits
-from keras_dae.data.image_folder import find_images, folder_dataset, matched_pairs
+from keras_dae.data.image_folder import folder_dataset
 from keras_dae.data.mnist import NotAvailable, load_mnist
+from keras_dae.data.pairs import find_images, matched_pairs
 from keras_dae.data.splits import DatasetSplits
 from keras_dae.errors import UserError
 
@@ -31,8 +32,9 @@ def load_dataset(config: TrainConfig) -> DatasetSplits:
         dataset.test.clean.shape  # (10000, 28, 28, 1)
     """
     if config.noisy_dir is not None and config.clean_dir is not None:
-        pairs, unmatched = matched_pairs(config.noisy_dir, config.clean_dir)
-        return folder_dataset(config, pairs, f"{Path(config.noisy_dir).resolve().name}-pairs", unmatched)
+        pairs, unmatched = matched_pairs(config.noisy_dir, config.clean_dir, config.split)
+        name = f"{Path(config.noisy_dir).resolve().name}-pairs"
+        return folder_dataset(config, (config.clean_dir, config.noisy_dir), pairs, name, unmatched)
     if config.dataset in DATASETS:
         if config.channels != 1:
             raise UserError(f"expected --channels 1 for {config.dataset}, which is grey, got {config.channels}")
@@ -40,7 +42,8 @@ def load_dataset(config: TrainConfig) -> DatasetSplits:
         return array_dataset(config, name, train[..., None], test[..., None])
     path = Path(config.dataset)
     if os.path.isdir(path):
-        return folder_dataset(config, [(file,) for file in find_images(path)], path.resolve().name)
+        files = [(file,) for file in find_images(path, config.split)]
+        return folder_dataset(config, (config.dataset,), files, path.resolve().name)
     if path.suffix in (".npz", ".npy") and os.path.isfile(path):
         return array_dataset(config, path.stem, *read_arrays(path, config))
     raise UserError(

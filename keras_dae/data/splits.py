@@ -1,8 +1,9 @@
 """`DatasetSplits`: the training, validation and test images of a run, and how images are divided into the three."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -58,18 +59,48 @@ class EvaluationImages:
         )
 
 
+class ImageRecord(NamedTuple):
+    """Which image is in which split. For images in arrays, the name is the row, and there is no hash of a file.
+
+    Attributes:
+        split: `train`, `validation`, `test` or `unused`.
+        name: path of the clean image within its folder.
+        sha256: of the clean image's file.
+        pixels: hash of the clean image, see `keras_dae.data.file_checks.pixel_hash`.
+        noisy_name: the same of the noisy image of a real pair; empty for others.
+        noisy_sha256: likewise.
+        noisy_pixels: likewise.
+    """
+
+    split: str
+    name: str
+    sha256: str
+    pixels: str
+    noisy_name: str = ""
+    noisy_sha256: str = ""
+    noisy_pixels: str = ""
+
+    @property
+    def hashes(self) -> set[str]:
+        """All hashes. Images that have one in common are equal."""
+        return {self.sha256, self.pixels, self.noisy_sha256, self.noisy_pixels} - {""}
+
+
 @dataclass(frozen=True)
 class DatasetSplits:
     """The images that a run learns from and is measured on.
 
     Attributes:
         name: `mnist`, `digits`, …, or the name of the user's folder or file.
-        sha256: hash of all images of the dataset, including those that are not used.
+        sha256: hash of all images of the dataset, including those that are not used. It is made of the hashes of
+            files for a folder, and of the pixels for arrays.
         train: an array `(n, height, width, channels)` of whole images, uint8 in 0 … 255 or float32 in [0, 1], or a
             `PatchStream`.
         validation: images to measure on after each epoch.
         test: images to measure the finished model on.
         skipped: `path: reason` of every file that could not be used.
+        white: the integer that became 1 in 16-bit images; None if there are none.
+        list_images: returns which image is in which split.
     """
 
     name: str
@@ -78,6 +109,8 @@ class DatasetSplits:
     validation: EvaluationImages
     test: EvaluationImages
     skipped: tuple[str, ...] = ()
+    white: int | None = None
+    list_images: Callable[[], list[ImageRecord]] = list
 
     @property
     def train_image_count(self) -> int:

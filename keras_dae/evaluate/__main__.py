@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from keras_dae.config import DATASETS
+from keras_dae.config import DATASETS, white
 from keras_dae.errors import run_command
 from keras_dae.evaluate.loaders import BACKENDS
 from keras_dae.evaluate.measure import evaluate
@@ -25,6 +25,9 @@ def parser(prog: str = "python -m keras_dae.evaluate") -> argparse.ArgumentParse
     names = ", ".join(DATASETS)
     add("--backend", dest="backends", nargs="+", choices=BACKENDS, default=["keras"], help="what to measure (keras)")
     add("--dataset", help=f"test images: {names}, a folder, .npz or .npy (default: the first run's)")
+    add("--noisy-dir", help="test images: folder of real noisy images, with --clean-dir")
+    add("--clean-dir", help="folder of the same images without noise")
+    add("--white", type=white, help="16-bit images: auto, type, or the number that becomes 1 (the first run's)")
     add("--data-dir", help="folder to look for mnist and fashion_mnist in first")
     add("--noise", nargs="+", choices=NOISES, help="several: one is drawn for each image (the first run's)")
     add("--noise-factor", dest="noise_factors", nargs="+", type=float, metavar="F", help="levels (the first run's)")

@@ -1,15 +1,18 @@
 """What run folders say about their own training: names, noise and images."""
 
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from keras_dae._util.json_files import expecting, read_json
-from keras_dae.config import TrainConfig
+from keras_dae.config import DATASETS, TrainConfig
+from keras_dae.data.load import load_dataset
 from keras_dae.data.splits import DatasetSplits
-from keras_dae.errors import UserError
+from keras_dae.errors import UserError, printable
 from keras_dae.runs.folder import load_config
+from keras_dae.runs.image_list import read_image_hashes
 from keras_dae.runs.noise_setting import NoiseSetting
 
 PathLike = str | os.PathLike
@@ -31,23 +34,58 @@ def trained_noise(run: PathLike) -> NoiseSetting | None:
 
 
 def check_unseen(run: PathLike, config: TrainConfig, dataset: DatasetSplits) -> None:
-    """Raise `UserError` if a run was trained on the same folder or file, and its images have changed since then.
+    """Raise `UserError` if a run was trained on some of the test images of a dataset, wherever they are.
 
-    The split into training and test images depends on all images. After a change, some test images may have been
-    trained on.
+    Images are compared by their content. A run of keras_dae 0.1.0 does not list its images, so they are loaded again.
+    If that fails, a line on stderr says that nothing is known.
+
+    Args:
+        run: run folder.
+        config: what the dataset was loaded with.
+        dataset: the images to measure on.
     """
     if _is_imported(run):
         return
+    hashes = read_image_hashes(run) or _loaded_hashes(run, config, dataset)
+    learned = hashes["train"] | hashes["validation"]
+    tested = [image.hashes for image in dataset.list_images() if image.split == "test"]
+    # A file may have the same image in x_train and x_test; its training has said so.
+    if seen := sum(bool(image & learned) and not image & hashes["test"] for image in tested):
+        raise UserError(
+            f"{seen:,} of the {len(tested):,} test images in {dataset.name} were used to train {run}; choose images "
+            "that are new to it with --dataset"
+        )
+
+
+def _loaded_hashes(run: PathLike, config: TrainConfig, dataset: DatasetSplits) -> dict[str, set[str]]:
+    """Return what `read_image_hashes` returns, for a run without such a list; all empty if it is not known or clear."""
+    hashes: dict[str, set[str]] = {"train": set(), "validation": set(), "test": set()}
     file = Path(run, "config.json")
     trained = load_config(file)
     with expecting(file):
         name, sha256 = (read_json(file)["dataset"][key] for key in ("name", "sha256"))
-    places = [[os.path.abspath(c.dataset), c.noisy_dir, c.clean_dir, c.channels] for c in (trained, config)]
-    if places[0] == places[1] and name == dataset.name and sha256 != dataset.sha256:
+    if sha256 == dataset.sha256 or trained.places[0] in DATASETS:  # with test images of its own
+        return hashes
+    if trained.places == config.places and trained.channels == config.channels and name == dataset.name:
         raise UserError(
-            f"the images in {dataset.name} have changed since {run} was trained, so that it may have been trained on "
-            "some of the test images; restore the images, or choose others with --dataset"
+            f"the images in {dataset.name} have changed since {run} was trained, or are read differently, so that it "
+            "may have been trained on some of the test images; restore the images, or choose others with --dataset"
         )
+    try:
+        before = load_dataset(trained)
+    except UserError:
+        before = None
+    if before is None or before.sha256 != sha256:
+        print(
+            f"{printable(run)}: the images that it was trained on are no longer there, so that some of the test images "
+            "may be among them",
+            file=sys.stderr,
+        )
+        return hashes
+    for image in before.list_images():
+        if image.split in hashes:
+            hashes[image.split] |= image.hashes
+    return hashes
 
 
 def distinct_names(folders: Sequence[PathLike]) -> list[str]:

@@ -31,12 +31,17 @@ class Found(NamedTuple):
     left_out: Counter[str]
 
 
-def find_files(folder: str | os.PathLike, suffixes: tuple[str, ...]) -> Found:
+def find_files(folder: str | os.PathLike, suffixes: tuple[str, ...], hidden: bool = False) -> Found:
     """Return all regular files below `folder` that end in one of `suffixes`, in upper or lower case.
 
     Hidden files and folders and SYSTEM_NAMES are skipped, but `folder` itself may be one. Links to folders are not
     followed. A subfolder that cannot be read, or a link to nothing, is listed like a file. So it is reported like a
     file that cannot be read.
+
+    Args:
+        folder: folder to look in.
+        suffixes: with their dots, in lower case.
+        hidden: whether to take hidden files and folders and SYSTEM_NAMES, too.
 
     Raises:
         UserError: `folder` is not a folder, or cannot be read.
@@ -53,7 +58,7 @@ def find_files(folder: str | os.PathLike, suffixes: tuple[str, ...]) -> Found:
         current = folders.pop()
         try:
             with os.scandir(current) as entries:
-                visible = [entry for entry in entries if not is_hidden(entry.name)]
+                visible = [entry for entry in entries if hidden or not is_hidden(entry.name)]
         except OSError as error:
             if current == Path(folder):
                 raise UserError(f"cannot read the folder {folder}: {error.strerror}") from None

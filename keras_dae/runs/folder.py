@@ -1,4 +1,4 @@
-"""The run folder: its name, its config.json, the interrupted run beside it, and whether it may be replaced."""
+"""The run folder: its name, its config.json, and whether it may be replaced."""
 
 import os
 import shutil
@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 CONFIG_FILE = "config.json"
 CHECKPOINTS = "checkpoint"  # folder of the checkpoints of an interrupted run
-RUN_FORMAT = 1  # version of config.json and of the run folder
+# Version of config.json and of the run folder. Format 1, of keras_dae 0.1.0, had no images.csv. It divided folders by
+# the number of files, and 16-bit images by 65535.
+RUN_FORMAT = 2
+FORMAT_1 = {"split": "count", "white": "type"}
 
 
 def default_name(config: TrainConfig, dataset: "DatasetSplits") -> str:
@@ -63,7 +66,11 @@ def check_run_replaceable(run: Path, overwrite: bool) -> None:
 
 def needs_only_cleanup(run: Path, config: TrainConfig) -> bool:
     """Return whether `run` is this training, finished except for `remove_checkpoints`."""
-    return os.path.isdir(run / CHECKPOINTS) and not load_config(run / CONFIG_FILE).differences(config)
+    file = run / CONFIG_FILE
+    try:
+        return os.path.isdir(run / CHECKPOINTS) and not given_config(file, read_json(file)).differences(config)
+    except UserError:  # a damaged config.json: the run can only be replaced
+        return False
 
 
 def remove_checkpoints(run: Path) -> None:
@@ -80,56 +87,8 @@ def remove_checkpoints(run: Path) -> None:
         raise UserError(f"{run} is finished, but its checkpoint could not be removed: {error.strerror}") from None
 
 
-def prepare_partial_run(partial: Path, config: TrainConfig, dataset: "DatasetSplits", overwrite: bool) -> None:
-    """Create the folder of an unfinished run with its config.json, or keep it if it holds the same run, interrupted.
-
-    Raises:
-        UserError: the folder holds another interrupted run and `overwrite` is not set, or it holds something else, or
-            it cannot be created.
-    """
-    description = run_description(config, dataset)
-    config_file = partial / CONFIG_FILE
-    try:
-        if config_file.exists():
-            before = read_json(config_file)
-            with expecting(config_file):
-                changed = TrainConfig.from_dict(before["config"]).differences(config)
-                changed += ["the images"] * (before["dataset"]["sha256"] != dataset.sha256)
-            if not changed:
-                _keep_only(partial, (CONFIG_FILE, CHECKPOINTS))
-                return
-            if not overwrite:
-                raise UserError(
-                    f"{partial} is an interrupted run that differs in {', '.join(changed)}; give the same options to "
-                    "continue it, --overwrite to drop it, or another --output-dir"
-                )
-        if partial.exists():
-            _check_partial_run(partial)
-            shutil.rmtree(partial)
-        partial.mkdir(parents=True)
-    except OSError as error:
-        raise UserError(f"cannot make the folder {partial}: {error.strerror}") from None
-    write_json(config_file, description)
-
-
-def _keep_only(partial: Path, names: tuple[str, ...]) -> None:
-    """Remove all other files and folders: a killed process wrote them after the training, and they are written anew."""
-    for path in partial.iterdir():
-        if path.name not in names:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
-def _check_partial_run(partial: Path) -> None:
-    """Raise `UserError` unless a folder is an interrupted run, or was just created by a process that was killed.
-
-    In the second case there is no config.json yet, and only hidden files.
-    """
-    if not (partial / CONFIG_FILE).exists() and any(not path.name.startswith(".") for path in partial.iterdir()):
-        raise UserError(f"expected {partial} to be free, or an interrupted run; it is something else, move it away")
-
-
 def run_description(config: TrainConfig, dataset: "DatasetSplits") -> dict[str, Any]:
-    """Return the content of config.json: everything that is needed to repeat the training."""
+    """Return the content of config.json: everything that is needed to repeat the training, from any current folder."""
     versions: dict[str, str | None] = {
         "keras_dae": __version__,
         "python": ".".join(map(str, sys.version_info[:3])),
@@ -141,7 +100,7 @@ def run_description(config: TrainConfig, dataset: "DatasetSplits") -> dict[str, 
             versions[package] = None
     return {
         "format": RUN_FORMAT,
-        "config": config.to_dict(),
+        "config": config.with_absolute_paths().to_dict(),
         "dataset": {
             "name": dataset.name,
             "sha256": dataset.sha256,
@@ -149,6 +108,7 @@ def run_description(config: TrainConfig, dataset: "DatasetSplits") -> dict[str, 
             "validation_images": dataset.validation.image_count,
             "test_images": dataset.test.image_count,
             "image_shape": list(dataset.test.clean.shape[1:]),
+            "white": dataset.white,
             "skipped": [printable(reason) for reason in dataset.skipped],
         },
         "versions": versions,
@@ -158,23 +118,38 @@ def run_description(config: TrainConfig, dataset: "DatasetSplits") -> dict[str, 
 def load_config(path: str | os.PathLike, **overrides: Any) -> TrainConfig:
     """Return the `TrainConfig` in the config.json of a run.
 
+    The white is the number that was measured for the training, if it was.
+
     Args:
         path: the file.
-        overrides: fields to replace. If `dataset` is among them, it also replaces real pairs.
+        overrides: fields to replace. If they name other images, these are divided and scaled as in a new training. If
+            `dataset` is among them, it also replaces real pairs.
 
     Raises:
         UserError: the file is missing, is not a config.json, or was written by a newer version; or a value is out of
             range.
     """
-    if "dataset" in overrides:
-        overrides = {"noisy_dir": None, "clean_dir": None, **overrides}
     description = read_json(path)
+    given = given_config(path, description)
+    with expecting(path):
+        measured = description.get("dataset", {}).get("white")
+    pairs = {"noisy_dir": None, "clean_dir": None} if "dataset" in overrides else {}
+    config = TrainConfig.from_dict({**given.to_dict(), **pairs, **overrides})
+    if config.places == given.places:
+        before = {"white": measured} if given.white == "auto" and measured is not None else {}
+    else:
+        before = {"split": "hash", "white": "auto" if description["format"] == 1 else given.white}
+    return TrainConfig.from_dict({**config.to_dict(), **before, **overrides})
+
+
+def given_config(path: str | os.PathLike, description: dict[str, Any]) -> TrainConfig:
+    """Return the `TrainConfig` in the content of a config.json, as the training got it. Raises `UserError`."""
     run_format, values = description.get("format"), description.get("config")
     if isinstance(run_format, int) and run_format > RUN_FORMAT:
         raise UserError(
             f"{path} has format {run_format}, of a newer keras_dae; this one knows formats up to {RUN_FORMAT}: "
             "pip install --upgrade keras_dae"
         )
-    if run_format != RUN_FORMAT or not isinstance(values, dict):
-        raise UserError(f"expected {path} to hold a training's config in format {RUN_FORMAT}, got {run_format}")
-    return TrainConfig.from_dict({**values, **overrides})
+    if run_format not in range(1, RUN_FORMAT + 1) or not isinstance(values, dict):
+        raise UserError(f"expected {path} to hold a training's config in format 1 to {RUN_FORMAT}, got {run_format}")
+    return TrainConfig.from_dict({**(FORMAT_1 if run_format == 1 else {}), **values})

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from keras_dae.config import DATASETS, INITIALIZATIONS, RECIPES, SCHEDULES, TrainConfig
+from keras_dae.config import DATASETS, INITIALIZATIONS, RECIPES, SCHEDULES, TrainConfig, white
 from keras_dae.data.splits import MAX_PATCH_SIZE, DatasetSplits
 from keras_dae.errors import UserError, run_command
 from keras_dae.networks.geometry import AUTOENCODER
@@ -95,6 +95,12 @@ def _add_image_options(group: argparse._ArgumentGroup) -> None:
     add("--noisy-dir", help="folder of real noisy images, with --clean-dir; then no noise is added")
     add("--clean-dir", help="folder of the same images without noise, with the same file names")
     add("--channels", type=int, choices=(1, 3), help=_with_default("1 for grey, 3 for RGB", "channels"))
+    add(
+        "--white",
+        type=white,
+        metavar="auto|type|NUMBER",
+        help=_with_default("what becomes 1 in 16-bit images: as measured, 65535, or a number", "white"),
+    )
     add(
         "--patch-size",
         type=int,
