@@ -2,41 +2,80 @@
 
 import contextlib
 import os
+import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 from keras_dae.errors import UserError
+
+MAX_ENDING = 32  # bytes of a suffix that a temporary file keeps
+UNFINISHED = ("staged", "import")  # a folder `.<name>.<ending>` that is being written; "import" is of version 0.1.0
 
 
 @contextlib.contextmanager
 def atomic_file(path: str | os.PathLike, lasting: bool = True) -> Iterator[Path]:
     """Yield a temporary path to write to; rename it to `path` if the block succeeds.
 
-    The temporary path is in the same folder and has the same ending.
+    The temporary path is in the same folder and has the same ending, see `temporary_beside`. A file that is replaced
+    hands on its permissions. A link is replaced, and not followed.
 
     Args:
         path: the file to write.
         lasting: whether to write the content to the disk before the rename, so that a power loss cannot leave an empty
-            file. This takes some milliseconds per file.
+            file. This takes some milliseconds per file; for many files, see `keras_dae._util.staged_files`.
 
     Raises:
         UserError: the folder or the file cannot be written; `path` is then unchanged.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    temporary = temporary_beside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         if lasting:
             sync(temporary)
-        os.replace(temporary, path)
+        move_into_place(temporary, path)
     except BaseException as error:
-        with contextlib.suppress(OSError):  # the block may not have created it
-            temporary.unlink()
+        remove_temporary(temporary)
         if isinstance(error, OSError):
-            raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+            raise cannot_write(path, error) from error
         raise
+
+
+def temporary_beside(path: Path) -> Path:
+    """Return a hidden path in the same folder, with the same ending. It is new, also among machines that share a disk.
+
+    It is short, so that it is valid wherever `path` is. An ending of more than MAX_ENDING bytes is left out.
+
+    Example:
+        >>> temporary = temporary_beside(Path("scans/a.png"))
+        >>> str(temporary.parent), temporary.name[0], temporary.suffix
+        ('scans', '.', '.png')
+    """
+    ending = path.suffix if len(os.fsencode(path.suffix)) <= MAX_ENDING else ""
+    return path.with_name(f".{secrets.token_hex(8)}{ending}")
+
+
+def move_into_place(temporary: Path, path: Path) -> None:
+    """Rename a file to `path`. If it replaces a file, it gets the permissions of that. Raises `OSError`."""
+    with contextlib.suppress(FileNotFoundError):
+        old, new = path.lstat().st_mode, temporary.stat().st_mode
+        if stat.S_ISREG(old) and old != new:
+            temporary.chmod(stat.S_IMODE(old))
+    os.replace(temporary, path)
+
+
+def remove_temporary(temporary: Path) -> None:
+    """Remove a temporary file if it is there. That it cannot be removed is no reason to hide an earlier error."""
+    with contextlib.suppress(OSError):
+        temporary.unlink()
+
+
+def cannot_write(path: Path, error: OSError) -> UserError:
+    """Return the `UserError` that says why a file cannot be written."""
+    return UserError(f"cannot write {path}: {error.strerror or error}")
 
 
 def sync(path: str | os.PathLike) -> None:
@@ -111,7 +150,8 @@ def staged_folder(target: str | os.PathLike) -> Iterator[Path]:
 def replace_folder(finished: str | os.PathLike, target: str | os.PathLike) -> None:
     """Rename the folder `finished` to `target`. An existing `target` is removed after that.
 
-    If the process is killed in between, the old folder stays as `.<name>.old`, which `remove_old` removes.
+    If the process is killed in between, the old folder stays as `.<name>.old`. `restore_old` gives it back its name;
+    `remove_old` removes it when the new one is there.
     """
     finished, target = Path(finished), Path(target)
     sync(finished)
@@ -119,17 +159,31 @@ def replace_folder(finished: str | os.PathLike, target: str | os.PathLike) -> No
         old = _old(target)
         shutil.rmtree(old, ignore_errors=True)
         target.rename(old)
-        finished.rename(target)
-        remove_old(target)
-    else:
-        finished.rename(target)
+    finished.rename(target)
+    remove_old(target)
     sync(target.parent)
 
 
+def restore_old(target: str | os.PathLike) -> None:
+    """Give the old folder its name back, if `replace_folder` was killed before the new one had it.
+
+    The caller must hold the lock of `target` (see `locked`).
+    """
+    target = Path(target)
+    if _old(target).is_dir() and not os.path.lexists(target):
+        _old(target).rename(target)
+
+
 def remove_old(target: str | os.PathLike) -> None:
-    """Remove the old folder that `replace_folder` left beside `target` when its process was killed."""
-    if Path(target).exists():
-        shutil.rmtree(_old(Path(target)), ignore_errors=True)
+    """Remove what killed processes left beside the folder `target`: the folder that it replaced, and unfinished ones.
+
+    The replaced folder is kept while there is no `target`. The caller must hold the lock of `target` (see `locked`).
+    """
+    target = Path(target)
+    if target.exists():
+        shutil.rmtree(_old(target), ignore_errors=True)
+    for ending in UNFINISHED:
+        shutil.rmtree(target.with_name(f".{target.name}.{ending}"), ignore_errors=True)
 
 
 def _old(target: Path) -> Path:
@@ -140,7 +194,8 @@ def _old(target: Path) -> Path:
 def locked(folder: str | os.PathLike) -> Iterator[None]:
     """Hold the lock of a folder that is to be written, which need not exist yet.
 
-    The lock is the file `.<name>.lock` beside the folder. The system releases it when the process ends.
+    The lock is the file `.<name>.lock` beside the folder. The system releases it when the process ends. So whoever
+    holds it may remove what killed processes left, and that is done first (see `remove_old`).
 
     Raises:
         UserError: another process holds the lock, or its file cannot be created.
@@ -157,6 +212,7 @@ def locked(folder: str | os.PathLike) -> Iterator[None]:
     except OSError as error:
         raise UserError(f"cannot write into {folder.parent}: {error.strerror or error}") from None
     try:
+        remove_old(folder)
         yield
     finally:
         lock.release()

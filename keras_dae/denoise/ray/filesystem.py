@@ -13,6 +13,7 @@ from typing import IO
 from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem
 
 from keras_dae._util.atomic import atomic_file, size_of
+from keras_dae._util.staged_files import StagedFiles
 from keras_dae.errors import UserError, first_line
 from keras_dae.images.find import describe_left_out, find_files, is_hidden, suffix_of
 
@@ -92,7 +93,7 @@ def atomic_stream(filesystem: FileSystem, path: PurePath) -> Iterator[IO[bytes]]
         OSError: an object cannot be written; `path` is then unchanged.
     """
     if is_local(filesystem):
-        with atomic_file(path, lasting=False) as temporary, open(temporary, "wb") as stream:
+        with atomic_file(path) as temporary, open(temporary, "wb") as stream:
             yield stream
         return
     with tempfile.SpooledTemporaryFile(
@@ -109,6 +110,8 @@ class FilesystemAccess:
 
     def __init__(self, source: FileSystem, target: FileSystem):
         self.source, self.target = source, target
+        self._staged = StagedFiles()
+        self.finish, self.discard = self._staged.finish, self._staged.discard
         self.max_requests = 1 if is_local(source) and is_local(target) else MAX_REQUESTS
 
     def read(self, source: PurePath) -> bytes:
@@ -117,6 +120,9 @@ class FilesystemAccess:
             return file.read()
 
     def write(self, target: PurePath, content: bytes) -> None:
-        """Write a file atomically. Raises `UserError` or `OSError`."""
-        with atomic_stream(self.target, target) as file:
-            file.write(content)
+        """Write a file atomically, at the latest in `finish`. Raises `UserError` or `OSError`."""
+        if is_local(self.target):
+            self._staged.write(target, content)
+        else:
+            with atomic_stream(self.target, target) as file:
+                file.write(content)
