@@ -1,3 +1,5 @@
+import copy
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -135,7 +137,10 @@ def test_many_small_images_are_run_in_batches(denoisers, monkeypatch):
     ("image", "expected"),
     [
         (np.zeros(5), r"shape \(5,\)"),
-        (np.zeros((28, 28, 5)), r"shape \(28, 28, 5\)"),
+        (np.zeros((28, 28, 5)), r"shape \(28, 28, 5\); for a stack of grey images, give \(count, height, width, 1\)"),
+        (np.zeros((28, 28, 16)), r"shape \(28, 28, 16\)"),
+        (np.zeros((28, 28), np.int16), "int16; convert them"),
+        (np.full((28, 28), 1.00002), r"\[0, 1\], got 1\.00002"),
         (np.zeros((0, 28)), r"shape \(0, 28\)"),
         (np.zeros((2, 2, 28, 28, 1)), "shape"),
         (np.zeros((28, 28), np.int32), "int32"),
@@ -147,6 +152,38 @@ def test_many_small_images_are_run_in_batches(denoisers, monkeypatch):
 def test_wrong_images(denoisers, image, expected):
     with pytest.raises(UserError, match=expected):
         denoisers[1](image)
+
+
+def test_rounding_beyond_one_is_taken(denoisers):
+    image = noise(28, 32, dtype=np.float64)
+    image[0, 0] = 1
+    np.testing.assert_allclose(denoisers[1](image + 1e-9), denoisers[1](image), atol=1e-6)
+
+
+def test_a_stack_of_grey_images(denoisers):
+    stack = noise(5, 28, 20, dtype=np.uint8)
+    assert np.array_equal(denoisers[1](stack), np.stack([denoisers[1](image) for image in stack]))
+    assert np.array_equal(denoisers[3](stack), np.stack([denoisers[3](image) for image in stack]))
+
+
+def test_noise_that_was_not_clipped(models, tmp_path):
+    """A model that was trained with it says so."""
+    export_onnx(models[1], tmp_path / "any.onnx", {"clip": "false"})
+    denoiser = load_denoiser(tmp_path / "any.onnx")
+    image = 3 * noise(28, 32) - 1
+    expected = reference(models[1], image[None, ..., None])[0, ..., 0]
+    np.testing.assert_allclose(denoiser(image), expected, atol=1e-5)
+    with pytest.raises(UserError, match="finite"):
+        denoiser(np.full((28, 28), np.inf))
+
+
+def test_copies_and_pickles(denoisers):
+    image = noise(28, 20)
+    for again in (copy.copy, copy.deepcopy, lambda denoiser: pickle.loads(pickle.dumps(denoiser))):
+        other = again(denoisers[1])
+        assert other is not denoisers[1]
+        assert other.channels == 1
+        assert np.array_equal(other(image), denoisers[1](image))
 
 
 def test_wrong_files(tmp_path, files):

@@ -107,4 +107,5 @@ def _counted(texts: Counter[str]) -> str:
     """
     if len(texts) == 1:
         return next(iter(texts))
-    return ", ".join(f"{text} for {count:,}" for text, count in texts.most_common())
+    ordered = sorted(texts.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{text} for {count:,}" for text, count in ordered)

@@ -14,7 +14,7 @@ MAX_SIZE_RATIO = 2  # an image is unlike the training images if a side is more t
 # training image by more than MARGIN. Noise alone does not have that effect on the digits that the shipped models know.
 SHARE, MARGIN = 0.6, 0.4
 # Built-in data sets of whole images, for models whose file says only the name: what they show, their height and width,
-# and the brightness of the darkest and the brightest image, see `brightness`.
+# and the brightness of the darkest and the brightest image, see `keras_dae.images.brightness`.
 BUILT_IN = {
     "mnist": ("handwritten digits", (28, 28), (0.0, 0.0)),
     "digits": ("digits", (28, 28), (0.0, 0.0)),
@@ -101,17 +101,6 @@ class TrainedOn:
                 for index in np.flatnonzero(differs.mean(axis=(1, 2, 3)) > SHARE):
                     words[index] = word
         return words
-
-
-def brightness(images: np.ndarray) -> tuple[float, float]:
-    """Return the brightness of the darkest and the brightest of many images, each the median of its pixels.
-
-    Args:
-        images: `(n, height, width, channels)` in [0, 1]. The extreme 0.5 % of them are left out.
-    """
-    medians = np.median(images.reshape(len(images), -1), axis=1)
-    low, high = np.quantile(medians, (0.005, 0.995))
-    return float(low), float(high)
 
 
 def _as_type(threshold: float, dtype: np.dtype) -> float:
