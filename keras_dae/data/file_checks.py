@@ -20,7 +20,7 @@ from keras_dae._util.atomic import atomic_file
 from keras_dae._util.threads import map_ahead
 from keras_dae.data.white import Depth
 from keras_dae.errors import UserError, first_line
-from keras_dae.images.codec import decode
+from keras_dae.images.kinds import pages_of
 from keras_dae.images.read import read_image
 
 CACHE_FORMAT = 1  # increase it when other things are found in a file
@@ -106,7 +106,7 @@ def _check(file: Path, stamp: _Stamp | None, channels: int) -> tuple[CheckedFile
         with open(file, "rb") as content:
             sha256 = hashlib.file_digest(content, "sha256").hexdigest()
         image = read_image(file, channels)
-        declared = decode(file.read_bytes())[1][0].white if image.dtype == np.uint16 else None
+        declared = next(pages_of(file.read_bytes())[1]).white if image.dtype == np.uint16 else None
     except Exception as error:  # noqa: BLE001 - decoders raise any exception; it is reported with the file's name
         return f"{file}: not a readable image ({first_line(error)})", False
     depth = Depth(image.dtype.name, image.max().item(), declared)
