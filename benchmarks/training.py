@@ -25,9 +25,9 @@ def ours(batch_size):
     from keras_dae.data.batches import epoch_plan, training_batches
     from keras_dae.train.callbacks import Throughput
     from keras_dae.train.fit import compiled_model
-    from keras_dae.train.split_batch import use_one_core_per_operation
+    from keras_dae.train.process import set_up_tensorflow
 
-    use_one_core_per_operation()
+    set_up_tensorflow()
     config = TrainConfig(batch_size=batch_size, epochs=2)
     train = images()
     batch_size, steps, steps_per_execution = epoch_plan(train, config)

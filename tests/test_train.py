@@ -26,7 +26,16 @@ from keras_dae.train.__main__ import main
 from keras_dae.train.fit import learning_rate
 from keras_dae.train.run import train_and_evaluate
 
-FILES = {"config.json", "history.csv", "loss.png", "metrics.json", "model.keras", "README.md", "samples.png"}
+FILES = {
+    "config.json",
+    "history.csv",
+    "images.csv",
+    "loss.png",
+    "metrics.json",
+    "model.keras",
+    "README.md",
+    "samples.png",
+}
 
 
 @pytest.fixture
@@ -43,7 +52,7 @@ def test_run_folder(tiny, tmp_path, digits):
 
     about = json.loads((run / "config.json").read_text())
     assert TrainConfig.from_dict(about["config"]) == tiny
-    assert about["format"] == 1
+    assert about["format"] == 2
     assert about["dataset"] | {"sha256": ""} == {
         "name": "tiny",
         "sha256": "",
@@ -51,6 +60,7 @@ def test_run_folder(tiny, tmp_path, digits):
         "validation_images": 4,
         "test_images": 20,
         "image_shape": [28, 28, 1],
+        "white": None,
         "skipped": [],
     }
     assert about["versions"]["keras"] == keras.__version__

@@ -1,7 +1,7 @@
 """The model card: README.md of a run folder, written from the other files of the run."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ Trained on {dataset[training_images]:,} images of **{dataset[name]}** with {nois
 {metrics.training_seconds:,.0f} s. config.json holds every setting and the checksum of the images (SHA-256
 `{dataset[sha256]}`). To repeat the training, run
 `python -m keras_dae.train --config config.json --output-dir again`.
-
+{earlier}
 ## Results
 
 Means over {images} that were not used in training, with {noise}. The noise is the same for every
@@ -39,6 +39,9 @@ model. Written by `python -m keras_dae.train` from metrics.json.
 
 | | MSE | PSNR (dB) | SSIM |
 |---|---|---|---|
+"""
+EARLIER_VERSIONS = """
+The training was interrupted and continued with other versions, so its bits cannot be repeated. It began with {began}.
 """
 FALLBACK = """
 > **Not MNIST.** MNIST was not found on disk and could not be downloaded, so the built-in digits were used instead.
@@ -159,6 +162,7 @@ def _card_text(folder: Path, usage: str) -> str:
         "fallback": FALLBACK if fell_back else "",
         "noise": metrics.noise.describe(),
         "versions": content["versions"],
+        "earlier": _earlier_versions(content.get("earlier_versions", ())),
         "config": config,
         "dataset": dataset,
         "metrics": metrics,
@@ -171,11 +175,20 @@ def _card_text(folder: Path, usage: str) -> str:
         ("**denoised**", metrics.test),
     ):
         text += f"| {name} | {means.mse:.5f} | {means.psnr:.2f} | {means.ssim:.3f} |\n"
+    text += "".join(f"\n> **Warning.** {printable(problem)}.\n" for problem in metrics.problems)
     if (folder / "evaluation" / "evaluation.json").is_file():
         text += _evaluation_section(read_evaluation(folder / "evaluation" / "evaluation.json"))
     if (folder / "parity.json").is_file():
         text += EXPORTS + "".join(_export_rows(read_json(folder / "parity.json")))
     return text + usage.format(**values) + LIMITS.format(**values)
+
+
+def _earlier_versions(all_versions: Sequence[dict[str, str | None]]) -> str:
+    """Return the sentences on the versions that began an interrupted training; "" if there are none."""
+    if not all_versions:
+        return ""
+    began = (", ".join(f"{name} {version}" for name, version in versions.items()) for versions in all_versions)
+    return EARLIER_VERSIONS.format(began="; then ".join(began))
 
 
 def _evaluation_section(evaluation: Evaluation) -> str:

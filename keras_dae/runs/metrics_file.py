@@ -34,6 +34,7 @@ class RunMetrics:
         parameters: number of the network's weights.
         epochs: number of epochs trained.
         training_seconds: of all epochs together.
+        problems: sentences, without a full stop, that say why the model is of little use; none is the normal case.
     """
 
     dataset: str
@@ -48,6 +49,7 @@ class RunMetrics:
     parameters: int
     epochs: int
     training_seconds: float
+    problems: tuple[str, ...] = ()
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
@@ -63,6 +65,7 @@ class RunMetrics:
             parameters=values["parameters"],
             epochs=values["epochs"],
             training_seconds=values["training_seconds"],
+            problems=tuple(values.get("problems", ())),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -80,6 +83,7 @@ class RunMetrics:
             "parameters": self.parameters,
             "epochs": self.epochs,
             "training_seconds": self.training_seconds,
+            "problems": list(self.problems),
         }
 
 

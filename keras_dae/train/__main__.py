@@ -20,7 +20,7 @@ from keras_dae.train.run import train_and_evaluate
 def main(argv: Sequence[str] | None = None, prog: str = "python -m keras_dae.train") -> int:
     """Command line of `train_and_evaluate`; returns the exit status."""
     options = vars(parser(prog).parse_args(argv))
-    settings = {name: options.pop(name) for name in ("output_dir", "overwrite", "tensorboard")}
+    settings = {name: options.pop(name) for name in ("output_dir", "overwrite", "resume_anyway", "tensorboard")}
     finish = _export if options.pop("export") else None
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's remarks on this machine's processor
 
@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m keras_dae.tra
         signal.signal(signal.SIGTERM, _interrupt)
         config = _config(**options)
         try:
-            run = train_and_evaluate(config, **settings, finish=finish)
+            run = train_and_evaluate(config, **settings, finish=finish, set_up_tensorflow=True)
         except KeyboardInterrupt:
             message = "finished epochs are kept; run the same command again to go on"
             raise KeyboardInterrupt(message) from None
@@ -151,6 +151,12 @@ def _add_output_options(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add("--output-dir", default=None, help="run folder (default: saved_models/<dataset>-<noise>-<factor>)")
     add("--overwrite", action="store_true", default=False, help="replace a finished run")
+    add(
+        "--resume-anyway",
+        action="store_true",
+        default=False,
+        help="continue an interrupted run that began with other versions of packages; config.json lists them",
+    )
     add("--no-export", dest="export", action="store_false", default=True, help="do not export to SavedModel and ONNX")
     add("--tensorboard", default=None, metavar="DIR", help="also write event files for TensorBoard")
 

@@ -11,7 +11,7 @@ from keras_dae.train.checkpoint import Checkpoint
 
 MIN_VARIATION = 0.05  # of the denoised images, relative to the variation of the clean images
 MIN_STEPS_TO_JUDGE = 300  # before that, even a network that will learn may output the same image every time
-ADVICE = "try a lower --learning-rate, more --warmup-steps, another --seed, or --initialization he"
+ADVICE = "try a lower --learning-rate, more --warmup-steps, another --seed, or --initialization he, with --overwrite"
 
 
 class Throughput(keras.callbacks.Callback):

@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import json
 import os
 import shutil
 import sys
@@ -13,8 +14,8 @@ import keras
 import numpy as np
 from safetensors.numpy import load_file, save
 
-from keras_dae._util.atomic import atomic_file, staged_folder
-from keras_dae._util.json_files import read_json, write_json
+from keras_dae._util.atomic import staged_folder
+from keras_dae._util.json_files import read_json
 from keras_dae.errors import UserError
 
 CHECKSUM_FILE = "sha256.json"  # file name -> SHA-256 of the other files of a checkpoint
@@ -74,7 +75,7 @@ class Checkpoint(keras.callbacks.Callback):
             if self.keep_best:
                 self._save_best(staged)
             write_history(staged / "history.csv", self.history)
-            write_json(staged / CHECKSUM_FILE, checksums(staged))
+            (staged / CHECKSUM_FILE).write_text(json.dumps(checksums(staged)), encoding="utf-8")
         for outdated in self._checkpoints()[:-KEPT]:
             shutil.rmtree(outdated, ignore_errors=True)
 
@@ -94,13 +95,12 @@ class Checkpoint(keras.callbacks.Callback):
 
 
 def save_variables(path: str | os.PathLike, variables: Iterable[keras.Variable]) -> None:
-    """Write Keras variables atomically as safetensors. (HDF5 would crash Python when the disk is full.)
+    """Write Keras variables as safetensors. (HDF5 would crash Python when the disk is full.)
 
     The names are the positions: Keras numbers its names by what else the process has built.
     """
     content = save({f"{number:03}": np.asarray(variable) for number, variable in enumerate(variables)})
-    with atomic_file(path) as temporary:
-        temporary.write_bytes(content)
+    Path(path).write_bytes(content)
 
 
 def load_variables(path: str | os.PathLike, variables: Iterable[keras.Variable]) -> None:
@@ -125,8 +125,8 @@ def is_undamaged(folder: Path) -> bool:
 
 
 def write_history(path: str | os.PathLike, rows: Iterable[HistoryRow]) -> None:
-    """Write history rows atomically as CSV. `read_history` returns exactly the same numbers."""
-    with atomic_file(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+    """Write history rows as CSV. `read_history` returns exactly the same numbers."""
+    with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         writer.writerows(rows)

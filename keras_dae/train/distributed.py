@@ -15,7 +15,6 @@ from typing import Any
 
 import keras
 import tensorflow as tf
-from tensorflow.python.distribute import input_lib
 
 from keras_dae.train.split_batch import SplitBatch
 
@@ -32,6 +31,7 @@ class Distributed(SplitBatch):
         super().__init__(network, micro_batches)
         self.steps_per_keras_step = steps
         reset_one_device, result_of_one_device = super().reset_metrics, super().get_metrics_result
+        self._validation: Any = None
         self._reset_all_devices = tf.function(lambda: self.distribute_strategy.run(reset_one_device))
         self._result_of_all_devices = tf.function(result_of_one_device)
 
@@ -44,6 +44,24 @@ class Distributed(SplitBatch):
             return self._result_of_all_devices()  # TensorFlow adds up the metrics' variables when it reads them
         return super().get_metrics_result()
 
+    def evaluate(self, x=None, *, steps=1, callbacks=None, **options):
+        """Return name -> mean over `steps` batches of the first `x` that this got; each call goes on where it stopped.
+
+        Keras takes a new iterator for each validation, and it takes up to seconds to dispose of the old one.
+        """
+        if self._validation is None:
+            self._validation = iter(x)
+        self.make_test_function()
+        self.reset_metrics()
+        callbacks.on_test_begin()
+        for _ in range(steps):
+            self.test_function(self._validation)
+        logs = {name: float(value) for name, value in self.get_metrics_result().items()}
+        callbacks.on_test_end(logs)
+        return logs
+
+    # Keras calls these two once, then `train_function(iterator)` and `test_function(iterator)` for each step. They are
+    # public, but not documented; `tests/test_workers.py` compares the result with that of Keras on one device.
     def make_train_function(self, force=False):
         if self.train_function is None or force:
             self.train_function = self._on_all_devices(self.train_step, self.steps_per_keras_step)
@@ -64,26 +82,3 @@ class Distributed(SplitBatch):
             return {name: strategy.experimental_local_results(value)[0] for name, value in logs.items()}
 
         return run_steps
-
-
-class SingleIterator(input_lib.DistributedDatasetsFromFunction):
-    """An infinite distributed dataset with a single iterator: each iteration goes on where the last one stopped.
-
-    Keras takes a new iterator for each validation, and it takes up to seconds to dispose of the old one. Keras accepts
-    only subclasses of TensorFlow's datasets (`is_tf_dataset` in keras/src/trainers/data_adapters/__init__.py), hence
-    the base class.
-    """
-
-    def __init__(self, dataset: tf.distribute.DistributedDataset):
-        self._iterator, self._spec = iter(dataset), dataset.element_spec
-
-    def __iter__(self) -> Any:
-        return self._iterator
-
-    @property
-    def element_spec(self) -> Any:
-        return self._spec
-
-    @property
-    def cardinality(self) -> int:
-        return tf.data.INFINITE_CARDINALITY

@@ -1,32 +1,32 @@
 """The training itself: `model.fit`, resumable and bitwise reproducible for a given seed."""
 
-import contextlib
 import os
-import re
 import sys
-from collections.abc import Iterator
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
-from tensorflow.python.framework import ops as tensorflow_ops
 
 from keras_dae.config import LOCATION_FIELDS, TrainConfig
 from keras_dae.data.batches import epoch_plan, evaluation_images, training_batches, validation_batches, validation_steps
 from keras_dae.data.splits import DatasetSplits
-from keras_dae.errors import UserError
 from keras_dae.metrics import psnr
 from keras_dae.networks.autoencoder import build_autoencoder
 from keras_dae.runs.folder import run_description
 from keras_dae.train import workers
 from keras_dae.train.callbacks import EarlyStopping, StopIfUseless, Throughput, check_useful
 from keras_dae.train.checkpoint import Checkpoint, HistoryRow
-from keras_dae.train.distributed import Distributed, SingleIterator
-from keras_dae.train.split_batch import SplitBatch, micro_batch_count, use_one_core_per_operation
+from keras_dae.train.distributed import Distributed
+from keras_dae.train.judgement import check_not_constant, with_short_warmup
+from keras_dae.train.process import threads_per_operation
+from keras_dae.train.split_batch import SplitBatch, micro_batch_count
+from keras_dae.train.tensorflow_errors import in_one_line
 
 WATCHED = 100  # validation images with which `check_useful` looks for a collapse
 
 
+@in_one_line()
 @workers.raising_worker_lost()
 def fit(
     config: TrainConfig,
@@ -44,18 +44,22 @@ def fit(
         tensorboard: folder for TensorBoard's event files, or None.
 
     Raises:
-        UserError: the training diverged or collapsed, images can no longer be read, a checkpoint cannot be written, or
-            another worker has different settings or has ended.
+        UserError: all images are one colour, the training diverged or collapsed, images can no longer be read, the
+            memory is not enough, a checkpoint cannot be written, or another worker has different settings or has ended.
     """
-    use_one_core_per_operation()
-    keras.utils.set_random_seed(config.seed)
-    tf.config.experimental.enable_op_determinism()
+    check_not_constant(dataset)
     strategy = workers.strategy()
     rank, worker_count = workers.rank_and_count()
     _check_same_training(config, dataset, strategy)
     noisy, clean = evaluation_images(dataset.validation, config)
     plan = epoch_plan(dataset.train, config, worker_count)
     workers.check_batch_size(strategy, plan.batch_size)
+    asked, config = config, with_short_warmup(config, plan.steps)
+    if config != asked and rank == 0:
+        print(
+            f"warm-up: {config.warmup_steps} steps, a tenth of the training's {plan.steps * config.epochs}, not "
+            f"{asked.warmup_steps}"
+        )
     model = compiled_model(config, clean.mean(), plan.steps, plan.steps_per_execution, strategy)
     checkpoint = Checkpoint(checkpoint_dir, keep_best=config.early_stopping is not None)
     checkpoint.restore(model)
@@ -75,9 +79,7 @@ def fit(
         distribute = strategy.distribute_datasets_from_function
         training = distribute(lambda context: training_batches(dataset.train, config, epochs_done, context))
         validation = distribute(lambda context: validation_batches(noisy, clean, context))
-        if strategy.num_replicas_in_sync > 1:
-            validation = SingleIterator(validation)
-        with strategy.scope(), _forgetting_gradients(), _reporting_unreadable_images():
+        with strategy.scope():
             model.fit(
                 training,
                 initial_epoch=epochs_done,
@@ -95,6 +97,21 @@ def fit(
         checkpoint.restore_best(model)
     check_useful(model, noisy[:WATCHED], clean[:WATCHED])
     return _without_strategy(model.network, config), checkpoint.history
+
+
+def conditions(config: TrainConfig, dataset: DatasetSplits) -> dict[str, Any]:
+    """Return what the bits of a training depend on besides options, images and versions: name -> value for JSON.
+
+    They also depend on the kind of processor and on the number of its cores, which is not listed.
+    """
+    worker_count = workers.rank_and_count()[1]
+    steps = epoch_plan(dataset.train, config, worker_count).steps
+    return {
+        "workers": worker_count,
+        "steps": steps * config.epochs,
+        "warmup_steps": with_short_warmup(config, steps).warmup_steps,
+        "threads_per_operation": threads_per_operation(),
+    }
 
 
 def compiled_model(
@@ -177,30 +194,3 @@ def _without_strategy(network: keras.Model, config: TrainConfig) -> keras.Model:
     copy = build_autoencoder((None, None, config.channels))
     copy.set_weights(network.get_weights())
     return copy
-
-
-@contextlib.contextmanager
-def _reporting_unreadable_images() -> Iterator[None]:
-    """Turn an exception in Python code that tf.data ran, such as a missing file, into `UserError`."""
-    try:
-        yield
-    except tf.errors.UnknownError as error:
-        reason = re.search(r"\w+Error: .*", error.message)
-        message = f"training stopped, finished epochs are kept: {reason[0] if reason else error}"
-        raise UserError(message) from error
-
-
-@contextlib.contextmanager
-def _forgetting_gradients() -> Iterator[None]:
-    """Remove what the block adds to TensorFlow's registry of gradients.
-
-    TensorFlow never removes anything. The custom gradient in an optimizer's compiled step keeps that step in memory,
-    about 12 MiB per training, although it is not used after the training.
-    """
-    registry = getattr(getattr(tensorflow_ops, "gradient_registry", None), "_registry", {})
-    before = set(registry)
-    try:
-        yield
-    finally:
-        for name in set(registry) - before:
-            del registry[name]

@@ -14,19 +14,6 @@ from keras_dae._util.threads import cores
 MIN_IMAGES = 16  # in a micro-batch
 
 
-def use_one_core_per_operation() -> None:
-    """Let TensorFlow run each operation on one core, and as many operations at a time as there are cores.
-
-    TensorFlow cannot change this once it has run an operation in this process. Then training is slower, with the same
-    result.
-    """
-    try:
-        tf.config.threading.set_intra_op_parallelism_threads(1)
-        tf.config.threading.set_inter_op_parallelism_threads(cores())
-    except RuntimeError:
-        return
-
-
 def micro_batch_count(batch_size: int) -> int:
     """Return how many micro-batches to split batches of `batch_size` images into: one per core, or 1 with a GPU."""
     if tf.config.list_physical_devices("GPU"):
@@ -51,6 +38,14 @@ class SplitBatch(keras.Model):
     def __init__(self, network: keras.Model, micro_batches: int):
         super().__init__()
         self.network, self.micro_batches = network, micro_batches
+
+    def train_step(self, data):
+        # An optimizer adds up the gradients of all devices with a custom gradient. TensorFlow keeps its function for
+        # ever, about 12 MiB per training. In cross-replica context, Keras leaves that out; one device needs it not.
+        step, context = super().train_step, tf.distribute.get_replica_context()
+        if self.distribute_strategy.num_replicas_in_sync > 1:
+            return step(data)
+        return context.merge_call(lambda strategy, data: step(data), args=(data,))
 
     def call(self, noisy, training=False):
         if self.micro_batches == 1 or not training:

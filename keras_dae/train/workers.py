@@ -88,9 +88,6 @@ def join_cluster(timeout: float) -> "tf.distribute.Strategy":
     """
     import tensorflow as tf
 
-    from keras_dae.train.split_batch import use_one_core_per_operation
-
-    use_one_core_per_operation()
     rank, count = rank_and_count()
     print(f"worker {rank} of {count}: exits with status 1 unless all start within {timeout} seconds", flush=True)
     with default_signal_handlers(), exit_unless_done_within(timeout):
