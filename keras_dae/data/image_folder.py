@@ -90,7 +90,7 @@ def folder_dataset(
     def stream(rows: np.ndarray) -> PatchStream:
         sizes = [images[row].size for row in rows]
         counts = tuple(count_patches(height, width, size, config.patches_per_image) for height, width in sizes)
-        return PatchStream(lambda index: _read(images[rows[index]].files, config.channels, white), counts, size)
+        return PatchStream(lambda index: _read_unchanged(images[rows[index]], config.channels, white), counts, size)
 
     def list_images() -> list[ImageRecord]:
         split_of = {
@@ -202,6 +202,15 @@ def _sha256(config: TrainConfig, images: Sequence[_Image], white: White) -> str:
         for one in map_ahead(readers, digest, images, ahead=16):
             sha256.update(one)
     return sha256.hexdigest()
+
+
+def _read_unchanged(image: _Image, channels: int, white: White) -> Images:
+    """Return what is in files that were checked before. Raises `UserError` if one of them has changed since."""
+    for file, checked in zip(image.files, image.checked):
+        with open(file, "rb") as content:
+            if hashlib.file_digest(content, "sha256").hexdigest() != checked.sha256:
+                raise UserError(f"{file} has changed since the training began; put the file back to continue")
+    return _read(image.files, channels, white)
 
 
 def _read(files: Files, channels: int, white: White) -> Images:
