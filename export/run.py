@@ -144,7 +144,22 @@ def onnx_metadata(run: Path) -> dict[str, str]:
                 "psnr_db": f"{metrics.test.psnr:.3f}",
                 "psnr_noisy_db": f"{metrics.noisy.psnr:.3f}",
             }
-    return {key: value for key, value in metadata.items() if value}
+    return {key: value for key, value in (metadata | _training_images(run)).items() if value}
+
+
+def _training_images(run: Path) -> dict[str, str]:
+    """Return what `keras_dae.denoise.trained_on` reads, from the config.json of a run. Older runs do not say it."""
+    config = _training_config(run)
+    if config is None:
+        return {}
+    described = {} if config.clip or config.has_pairs else {"clip": "false"}
+    with expecting(run / "config.json"):
+        images = read_json(run / "config.json").get("dataset", {})
+        if "brightness" in images:
+            height, width, _ = images["image_shape"]
+            described["image_size"] = f"{height}×{width}" if images["brightness"] else "patches"
+            described["brightness"] = " to ".join(f"{value:.3f}" for value in images["brightness"] or ())
+    return described
 
 
 def _training_config(run: Path) -> TrainConfig | None:

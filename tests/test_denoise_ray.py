@@ -25,6 +25,7 @@ from pyarrow.fs import LocalFileSystem
 from keras_dae.denoise.__main__ import main
 from keras_dae.denoise.denoiser import load_denoiser
 from keras_dae.denoise.files import denoise_files
+from keras_dae.denoise.notes import FileNote, Note
 from keras_dae.denoise.ray.job import _invisible_outputs, _missing, _write_failed_table, list_inputs
 from keras_dae.denoise.ray.messages import ChunkResult, image_failure, result_from_row, result_to_table
 from keras_dae.denoise.ray.parquet import denoise_parquet, image_column
@@ -186,6 +187,28 @@ def test_parquet_files(cluster, tmp_path):
 
 
 @pytest.mark.slow
+def test_white_and_training_images_are_as_on_this_machine(cluster, tmp_path):
+    source = tmp_path / "in"
+    source.mkdir()
+    values = np.random.default_rng(0).integers(0, 4096, (80, 60), np.uint16)
+    Image.fromarray(values).save(source / "a.png")
+    pq.write_table(pa.table({"image": [png(values), png(values // 4)]}), source / "b.parquet")
+    for options, white in (([], "auto"), (["--white", "8191"], 8191)):
+        status, error = cluster.run(source, tmp_path / "out", "--overwrite", *options)
+        assert status == 0, error
+        said = "3 files of 16 bits use only a part of their range: white is taken as 4095 for 2, 1023 for 1;"
+        assert (said in error) == (not options)
+        assert "3 of 3 images are unlike these (larger)" in error
+        denoise_files([source / "a.png"], MODEL, tmp_path / "local", overwrite=True, white=white)
+        assert (tmp_path / "out/a.png").read_bytes() == (tmp_path / "local/a.png").read_bytes()
+        assert pq.read_table(tmp_path / "out/b.parquet")["image"][0].as_py() == (tmp_path / "out/a.png").read_bytes()
+    status, error = cluster.run(source, tmp_path / "refused", "--white", "1023")
+    assert status == 1
+    assert "a.png: expected values of at most 1023" in error
+    assert "b.parquet, row 0: expected values of at most 1023" in error
+
+
+@pytest.mark.slow
 def test_only_the_file_that_crashes_workers_fails(cluster, tmp_path):
     source = write_inputs(tmp_path / "in", shards=4, rows=50, files=300)
     expected = denoise_locally(source, MODEL, tmp_path / "local")
@@ -213,7 +236,7 @@ def test_a_bad_image_where_none_may_be_null(kind):
     schema = pa.schema([pa.field("image", kind, nullable=False)])
     source, target = io.BytesIO(), io.BytesIO()
     pq.write_table(pa.table([pa.array(rows, kind)], schema), source)
-    denoised, ((row, _),) = denoise_parquet(load_denoiser(MODEL), source, target)
+    denoised, ((row, _),), _ = denoise_parquet(load_denoiser(MODEL), source, target)
     assert (denoised, row) == (1, 1)
     assert pq.read_table(target)["image"].is_valid().to_pylist() == [True, False]
 
@@ -230,7 +253,7 @@ def test_odd_names(tmp_path):
     failures = [image_failure(folder, f"cannot write {folder}")]
     _write_failed_table(LocalFileSystem(), folder / "failed.csv", failures)
     assert "\\udcff" in (folder / "failed.csv").read_text()
-    result = ChunkResult(0, 0, failures)
+    result = ChunkResult(0, 0, failures, [FileNote(failures[0].file, Note("white", "4095"))])
     (row,) = result_to_table(result).to_pylist()
     assert result_from_row(row) == result
     _write_failed_table(LocalFileSystem(), folder / "failed.csv", [])

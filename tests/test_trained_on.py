@@ -1,6 +1,8 @@
 """A model says what it was trained on when an image is unlike that."""
 
 import copy
+import json
+import shutil
 import warnings
 
 import numpy as np
@@ -8,10 +10,15 @@ import pytest
 from conftest import smooth_picture
 from PIL import Image
 
+from export.run import onnx_metadata
+from keras_dae.config import TrainConfig
+from keras_dae.data.load import load_dataset
 from keras_dae.denoise.__main__ import main
 from keras_dae.denoise.denoiser import load_denoiser
 from keras_dae.denoise.trained_on import TrainedOn, UnlikeTrainingImages
 from keras_dae.images.brightness import brightness
+from keras_dae.pretrained import model_folder
+from keras_dae.runs.folder import run_description
 
 SAID = (
     "the model was trained on 28×28 grey images of handwritten digits (mnist) with gaussian noise 0.5; {} images are "
@@ -123,6 +130,32 @@ def test_what_a_file_says_comes_before_what_is_known():
     assert whole.differences(pages / 255, 1) == ["", "darker", ""]
     for unknown in ({}, {"dataset": "mine", "image_size": "broken", "brightness": "?"}):
         assert TrainedOn.from_metadata(unknown, 1).differences(pages, 255) == ["", "", ""]
+
+
+@pytest.mark.parametrize("name", ["mnist", "mnist-blind"])
+def test_shipped_models_say_what_they_said(name):
+    """A new export of a shipped model has the same bytes."""
+    folder = model_folder(name)
+    assert onnx_metadata(folder) == dict(load_denoiser(name).session.get_modelmeta().custom_metadata_map)
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ({}, {"image_size": "28×28", "brightness": "0.000 to 0.000"}),
+        ({"clip": False}, {"image_size": "28×28", "brightness": "0.000 to 0.000", "clip": "false"}),
+        ({"patch_size": 20}, {"image_size": "patches"}),
+    ],
+)
+def test_new_models_say_more(changed, expected, digits_npz, tmp_path):
+    config = TrainConfig(dataset=str(digits_npz), **changed)
+    (tmp_path / "config.json").write_text(json.dumps(run_description(config, load_dataset(config))))
+    shutil.copy(model_folder("mnist") / "metrics.json", tmp_path)
+    metadata = onnx_metadata(tmp_path)
+    assert {key: metadata[key] for key in ("image_size", "brightness", "clip") if key in metadata} == expected
+    trained_on = TrainedOn.from_metadata(metadata, 1)
+    assert trained_on.clip == changed.get("clip", True)
+    assert trained_on.size == (None if "patch_size" in changed else (28, 28))
 
 
 def test_brightness_of_a_dataset():

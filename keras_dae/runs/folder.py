@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keras_dae import __version__
-from keras_dae._util.json_files import expecting, read_json, write_json
+from keras_dae._util.json_files import expecting, read_json
 from keras_dae.config import TrainConfig
 from keras_dae.errors import UserError, printable
+from keras_dae.images.brightness import brightness
 
 if TYPE_CHECKING:
     from keras_dae.data.splits import DatasetSplits
@@ -108,6 +109,7 @@ def run_description(config: TrainConfig, dataset: "DatasetSplits") -> dict[str, 
             "validation_images": dataset.validation.image_count,
             "test_images": dataset.test.image_count,
             "image_shape": list(dataset.test.clean.shape[1:]),
+            "brightness": None if dataset.test.patch_count is not None else list(brightness(dataset.test.clean)),
             "white": dataset.white,
             "skipped": [printable(reason) for reason in dataset.skipped],
         },
