@@ -49,10 +49,10 @@ def decode(content: tf.Tensor) -> Decoded:
     _expect(is_png | is_jpeg, "expected image_bytes to hold PNG or JPEG files, got something else")
     is_turned = tf.strings.regex_full_match(content, TURNED)
     _expect(~is_turned, "expected an upright image, got one that EXIF turns; turn its pixels first")
-    pixels, bits = tf.cond(is_png, lambda: _decode_png(content), lambda: _decode_jpeg(content))
+    pixels, bits, declared = tf.cond(is_png, lambda: _decode_png(content), lambda: _decode_jpeg(content))
     count = tf.where(tf.shape(pixels)[-1] < 3, 1, 3)
     colours = pixels[..., :count]
-    white = tf.where(bits == 16, _range_white(tf.reduce_max(colours)), 2**bits - 1)
+    white = tf.where(bits == 16, _range_white(tf.reduce_max(colours), declared), 2**bits - 1)
     return Decoded(colours, pixels[..., count:], white, bits)
 
 
@@ -65,7 +65,8 @@ def _decode_png(content):
     _expect(~_holds(head, "acTL"), "expected a still image, got an animation")
     bits = tf.where(depth == b"\x10", 16, tf.where((depth == b"\x01") & (kind == GREY), 1, 8))
     pixels = tf.cast(tf.io.decode_png(content, channels=0, dtype=tf.uint16), tf.int32)
-    return pixels * (2**bits - 1) // 65535, bits  # TensorFlow scales fewer bits to 16
+    declared = tf.cond(_holds(head, "sBIT"), lambda: _first_byte_after(head, "sBIT"), lambda: 16)
+    return pixels // (65535 // (2**bits - 1)), bits, declared  # TensorFlow scales fewer bits to 16
 
 
 def _decode_jpeg(content):
@@ -75,14 +76,17 @@ def _decode_jpeg(content):
     )
     # Other programs decode accurately. TensorFlow's default is faster, and up to six levels of 255 off.
     pixels = tf.io.decode_jpeg(content, channels=0, dct_method="INTEGER_ACCURATE")
-    return tf.cast(pixels, tf.int32), tf.constant(8)
+    return tf.cast(pixels, tf.int32), 8, 8
 
 
-def _range_white(maximum):
+def _range_white(maximum, declared_bits):
     """Return `keras_dae.images.unit_range.range_white` of a 16-bit image."""
     whites = tf.constant([2**bits - 1 for bits in (*range(MIN_WHITE_BITS, MAX_WHITE_BITS + 1), 16)])
     smallest = whites[tf.searchsorted(whites, maximum[None])[0]]
-    return tf.where(maximum == 0, whites[-1], smallest)
+    declared = 2**declared_bits - 1
+    is_depth = (MIN_WHITE_BITS < declared_bits) & (declared_bits <= MAX_WHITE_BITS)
+    is_believed = is_depth & (smallest < whites[-1]) & (maximum <= declared)
+    return tf.where(maximum == 0, whites[-1], tf.where(is_believed, declared, smallest))
 
 
 def denoise_decoded(denoise: Callable[[tf.Tensor], tf.Tensor], image: Decoded, channels: int) -> Decoded:
@@ -119,6 +123,10 @@ def encode(image: Decoded) -> tf.Tensor:
 def _padded(content):
     """Return the content, long enough for `substr` on the header of any file."""
     return tf.strings.join([content, bytes(HEADER_BYTES)])
+
+
+def _first_byte_after(content, word):
+    return tf.cast(tf.io.decode_raw(tf.strings.split(content, word, maxsplit=1)[1], tf.uint8)[0], tf.int32)
 
 
 def _holds(content, word):

@@ -1,6 +1,8 @@
 """Small image files of the kinds that people have: what a server answers is compared with the command line."""
 
 import io
+import struct
+import zlib
 
 import numpy as np
 from conftest import smooth_picture
@@ -41,6 +43,9 @@ def plain_files():
         "palette.png": content(rgb.quantize(), "PNG"),
         "16 bits.png": content(Image.fromarray(np.asarray(grey).astype(np.uint16) * 200 + 20013), "PNG"),
         "12 of 16 bits.png": content(Image.fromarray(np.asarray(grey).astype(np.uint16) * 16), "PNG"),
+        "12 of 14 bits.png": _with_significant_bits(
+            content(Image.fromarray(np.asarray(grey).astype(np.uint16) * 16), "PNG"), 14
+        ),
         "black.png": content(Image.fromarray(np.zeros((33, 41), np.uint16)), "PNG"),
         "two levels.png": content(rgb.convert("1"), "PNG"),
         "grey.jpg": content(grey, "JPEG", quality=85),
@@ -58,6 +63,12 @@ def special_files():
         "cmyk.jpg": content(rgb.convert("CMYK"), "JPEG"),
         "transparent colour.png": content(rgb, "PNG", transparency=rgb.getpixel((0, 0))),
     }
+
+
+def _with_significant_bits(png, bits):
+    """Return a PNG file with a chunk that says how many of its bits are used. It follows the header of 33 bytes."""
+    chunk = b"sBIT" + bytes([bits])
+    return png[:33] + struct.pack(">I", 1) + chunk + struct.pack(">I", zlib.crc32(chunk)) + png[33:]
 
 
 def _with_alpha(rgb):

@@ -38,7 +38,7 @@ def command_line(denoiser, content):
     (denoised,) = denoise_contents(denoiser, [content])
     if page.mode == "P":  # the command line gives it a palette again, of the nearest colours
         return denoiser(page.pixels)
-    pixels = decode(denoised)[1][0].pixels
+    pixels = decode(denoised.content)[1][0].pixels
     return np.uint8(255) * pixels if pixels.dtype == np.bool_ else pixels
 
 
