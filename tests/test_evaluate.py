@@ -2,6 +2,7 @@ import csv
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -148,16 +149,23 @@ def test_noise_that_is_not_clipped(run, tmp_path):
 
 
 @pytest.mark.slow
-def test_images_that_were_added_since_the_training(photographs, tmp_path):
-    config = TrainConfig(dataset=str(photographs), epochs=1, batch_size=16, patch_size=20)
+def test_a_folder_from_another_place_and_what_was_trained_on(photographs, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    config = TrainConfig(dataset=photographs.name, epochs=1, batch_size=16, patch_size=20)
     run = train_and_evaluate(config, tmp_path / "run")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
     again = evaluate([run], limit=4, output_dir=tmp_path)
-    assert again.images == json.loads((run / "metrics.json").read_text())["images"] == 1
-    assert again.patches > 1
-    assert rows_of(again)["run"].psnr.low is None  # one image has no interval
-    shutil.copy(photographs / "picture0.png", photographs / "added.png")
-    with pytest.raises(UserError, match=r"the images in .* have changed since .* was trained"):
-        evaluate([run])
+    metrics = read_metrics(run / "metrics.json")
+    assert (again.images, again.patches) == (metrics.images, metrics.patches)
+    assert rows_of(again)["run"].psnr.mean == pytest.approx(metrics.test.psnr)
+    with open(run / "images.csv", newline="") as file:
+        learned = [row["name"] for row in csv.DictReader(file) if row["split"] in ("train", "validation")]
+    for name in learned:
+        shutil.copy(photographs / name, f"copy-{Path(name).name}")
+    arguments = [str(run), "--dataset", ".", "--output-dir", str(tmp_path / "out")]
+    assert_user_error(main(arguments), capsys.readouterr().err, "test images in elsewhere were used to train")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow

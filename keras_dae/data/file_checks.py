@@ -151,8 +151,8 @@ def _read_cache(path: Path) -> dict[str, tuple[_Stamp, CheckedFile]]:
             raise ValueError("its checksum is wrong")
         files = json.loads(content)
         return {
-            key: (_Stamp(*stamp), CheckedFile(*checked)._replace(depth=Depth(*checked[4])))
-            for key, (stamp, checked) in files.items()
+            key: (_Stamp(*stamp), CheckedFile(sha256, pixels, height, width, Depth(*depth)))
+            for key, (stamp, (sha256, pixels, height, width, depth)) in files.items()
         }
     except (FileNotFoundError, NotADirectoryError):
         return {}
