@@ -1,20 +1,23 @@
 """Image files for training: read one as an array."""
 
 import os
+from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
-from keras_dae.images.unit_range import compact
+from keras_dae.images.kinds import FORMATS, pages_of
+from keras_dae.images.page import Page, image_of
+from keras_dae.images.unit_range import compact, type_white
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".bmp")
-PILLOW_FORMATS = ("PNG", "JPEG", "TIFF", "BMP")  # all that Pillow may read: for some others it runs external programs
+GREY_WEIGHTS = (0.299, 0.587, 0.114)  # of red, green and blue: ITU-R BT.601, as Pillow has them
 
 
 def read_image(path: str | os.PathLike, channels: int) -> np.ndarray:
     """Return an image file as an array `(height, width, channels)`.
 
-    1-bit and 8-bit files give uint8 in 0 … 255, 16-bit files uint16 as they are stored, and float files float32 in
+    Files of 1 to 8 bits give uint8 in 0 … 255, deeper files uint16 as they are stored, and float files float32 in
     [0, 1]. Only the first page of a TIFF is read. Alpha is dropped. The orientation that a camera noted is applied.
 
     Args:
@@ -23,21 +26,54 @@ def read_image(path: str | os.PathLike, channels: int) -> np.ndarray:
 
     Raises:
         OSError: the file cannot be read, or is not an image.
-        ValueError: the pixels are out of range.
+        ValueError: the pixels are out of range, or of a kind that is not supported.
     """
-    with Image.open(path, formats=PILLOW_FORMATS) as opened:
-        image = ImageOps.exif_transpose(opened)
-        if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-            values = _deep_pixels(np.asarray(image), image.mode)
-            return np.repeat(values[..., None], channels, axis=-1)
-        image = image.convert("L" if channels == 1 else "RGB")
-        return np.asarray(image).reshape(image.height, image.width, channels)
+    content = Path(path).read_bytes()
+    kind, pages = pages_of(content)
+    page = next(pages)
+    return _upright(_colours(page, channels), FORMATS[kind].orientation(content, page))
 
 
-def _deep_pixels(values: np.ndarray, mode: str) -> np.ndarray:
-    """Return float pixels as float32 in [0, 1], or 16-bit pixels (also in a 32-bit container) as uint16."""
-    if mode == "F":
-        return compact(values.astype(np.float32))
-    if values.min() < 0 or values.max() > 65535:
-        raise ValueError(f"expected 16-bit values, got {values.min()} … {values.max()}")
-    return values.astype(np.uint16)
+def _colours(page: Page, channels: int) -> np.ndarray:
+    """Return the pixels of a page as `(height, width, channels)`."""
+    pixels = page.pixels
+    if pixels.ndim == 4:
+        if page.mode not in ("CMYK", "YCbCr") or pixels.dtype != np.uint8:
+            raise ValueError(f"expected a grey or RGB image, got {len(pixels)} channels of other colours")
+        pixels = np.asarray(image_of(page).convert("RGB"))
+    elif pixels.ndim == 2:
+        pixels = pixels[..., None]
+    if page.mode in ("La", "RGBa"):
+        pixels = _without_premultiplied_alpha(pixels)
+    elif pixels.shape[-1] in (2, 4):
+        pixels = pixels[..., :-1]
+    if pixels.dtype.kind not in "u":
+        pixels = compact(pixels)
+    if pixels.shape[-1] == channels:
+        return np.ascontiguousarray(pixels)
+    if channels == 3:
+        return np.repeat(pixels, 3, axis=-1)
+    if pixels.dtype == np.uint8:
+        return np.asarray(Image.fromarray(np.ascontiguousarray(pixels)).convert("L"))[..., None]
+    grey = (pixels @ np.array(GREY_WEIGHTS))[..., None]
+    return (np.rint(grey) if pixels.dtype.kind == "u" else grey).astype(pixels.dtype)
+
+
+def _without_premultiplied_alpha(pixels: np.ndarray) -> np.ndarray:
+    """Return the colours of pixels whose colours were multiplied with alpha, which is the last channel."""
+    colours, alpha = pixels[..., :-1], pixels[..., -1:]
+    white = type_white(pixels.dtype)
+    divided = np.minimum(colours.astype(np.float64) * white / np.maximum(alpha, 1 if white > 1 else 1e-9), white)
+    divided = np.floor(divided) if white > 1 else divided
+    return np.where(alpha == 0, colours, divided).astype(pixels.dtype)
+
+
+def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Return pixels turned as EXIF's orientation, 1 to 8, says. Any other number means 1."""
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels)

@@ -1,0 +1,101 @@
+"""JPEG files: read, and written with the tables, the sampling and the segments of the input."""
+
+import io
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from keras_dae.images.page import Page, check_size, image_of, open_as, pixels_of
+
+SAMPLINGS = {((1, 1), (1, 1), (1, 1)): 0, ((2, 1), (1, 1), (1, 1)): 1, ((2, 2), (1, 1), (1, 1)): 2}  # Pillow's numbers
+APP0, APP14, APP15, COMMENT, END = 0xE0, 0xEE, 0xEF, 0xFE, 0xD9  # the markers' codes
+MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd8\xff])")  # of a segment with a length, or of the end
+
+
+class _Form(NamedTuple):
+    """What an output has of its input: arguments of Pillow's `save`, and segments of the header."""
+
+    options: dict[str, Any]
+    segments: list[bytes]
+
+
+def _pixels(image: Any) -> np.ndarray:
+    """Return the pixels of a JPEG. Pillow takes all CMYK for Adobe's, which are stored as negatives."""
+    pixels = pixels_of(image)
+    return 255 - pixels if image.mode == "CMYK" and "adobe" not in image.info else pixels
+
+
+def read(content: bytes) -> Iterator[Page]:
+    """Yield the page of a JPEG file. Raises `OSError` if it is damaged, and `ValueError` if it is not supported."""
+    with open_as("JPEG", content) as image:
+        check_size(image.width, image.height)
+        pixels, options = _pixels(image), jpeg_options(image)
+    lost = []
+    if not has_known_sampling(image):
+        lost.append("the chroma sampling (the output has full resolution)")
+    segments, end = _segments(content)
+    if rest := len(content[end:].strip(b"\0\xff")):
+        lost.append(f"{rest:,} bytes after the picture, such as a preview or a video")
+    kept = [segment for segment in segments if segment[4:8] != b"MPF\0"]  # the list of the further pictures
+    yield Page(pixels, image.mode, _Form(options, kept), lost=tuple(lost))
+
+
+def write(pages: Sequence[Page]) -> bytes:
+    """Return the content of a JPEG file: the inverse of `read`."""
+    form = pages[0].form
+    file = io.BytesIO()
+    image_of(pages[0]).save(file, "JPEG", **form.options)
+    content = file.getvalue()
+    own, _ = _segments(content)
+    own_codes = [segment[1] for segment in own]
+    # The segments that say how colours are coded are Pillow's: Adobe's, and whether there is a JFIF segment.
+    kept = [segment for segment in form.segments if segment[1] != APP14 and (segment[1] != APP0 or APP0 in own_codes)]
+    adobe = [segment for segment in own if segment[1] == APP14]
+    return content[:2] + b"".join(kept + adobe) + content[2 + sum(map(len, own)) :]
+
+
+def orientation(content: bytes, page: Page) -> int:
+    """Return how a viewer turns the picture: EXIF's number."""
+    with open_as("JPEG", content) as image:
+        return image.getexif().get(0x0112, 1)
+
+
+def jpeg_options(image: Any) -> dict[str, Any]:
+    """Return the arguments of Pillow's `save` that give a JPEG the tables and the sampling of this JPEG."""
+    tables = [image.quantization[number] for *_, number in image.layer]  # of each channel
+    while len(tables) > 1 and tables[-1] == tables[-2]:
+        tables.pop()  # the last table is for all further channels
+    has_rgb = len(image.layer) == 3 and (
+        image.info.get("adobe_transform") == 0 or bytes(channel for channel, *_ in image.layer) == b"RGB"
+    )
+    return {
+        "qtables": tables,
+        "subsampling": SAMPLINGS.get(_sampling(image), 0),
+        "progressive": bool(image.info.get("progressive")),
+        "keep_rgb": has_rgb,
+    }
+
+
+def has_known_sampling(image: Any) -> bool:
+    """Return whether Pillow can write the chroma sampling of this JPEG."""
+    return len(image.layer) != 3 or _sampling(image) in SAMPLINGS
+
+
+def _sampling(image: Any) -> tuple:
+    return tuple((across, down) for _, across, down, _ in image.layer)
+
+
+def _segments(content: bytes) -> tuple[list[bytes], int]:
+    """Return the application segments and comments of a JPEG file, and where its first picture ends."""
+    segments: list[bytes] = []
+    position = 2
+    while match := MARKER.search(content, position):
+        code = match[1][0]
+        if code == END:
+            return segments, match.end()
+        position = match.end() + int.from_bytes(content[match.end() : match.end() + 2])
+        if APP0 <= code <= APP15 or code == COMMENT:
+            segments.append(content[match.start() : position])
+    return segments, len(content)
