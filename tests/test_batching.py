@@ -5,7 +5,10 @@ import io
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from keras_dae.denoise import batching
+from keras_dae.denoise.__main__ import main
 from keras_dae.denoise.batching import Failed, denoise_contents
 from keras_dae.denoise.denoiser import load_denoiser
 
@@ -70,3 +73,20 @@ def test_stacks_are_said_and_come_back(denoiser):
     assert [note.kind for note in result.notes] == ["stack"]
     assert "shape (5, 28, 9); for a stack of grey images" in refused.error
     assert "stack" not in {note.kind for note in pixel.notes}  # one small image of three colours
+
+
+def test_what_is_lost_is_said_for_its_file(denoiser, tmp_path, monkeypatch, capsys):
+    """From the reader of a file to the last lines of a job."""
+    decode = batching.decode
+
+    def losing(content):
+        kind, pages = decode(content)
+        lost = ("the thumbnail", "the maker's notes") if pages[0].pixels[0, 0] == 255 else ()
+        return kind, [page._replace(lost=lost) for page in pages * 2]
+
+    monkeypatch.setattr(batching, "decode", losing)
+    for index, image in enumerate(images(3, marked=(1,))):
+        Image.fromarray(image).save(tmp_path / f"{index}.tif")
+    assert main([str(tmp_path), "--model", "mnist", "--output-dir", str(tmp_path / "out"), "--processes", "1"]) == 0
+    lines = [line for line in capsys.readouterr().err.splitlines() if "lost" in line]
+    assert lines == [f"{tmp_path / '1.tif'}: lost: the thumbnail; the maker's notes"]  # both pages have lost the same

@@ -12,7 +12,8 @@ from keras_dae.denoise.denoiser import TILE, Denoiser
 from keras_dae.denoise.notes import Denoised, Note, notes_of
 from keras_dae.denoise.white import White, choose_white, white_of
 from keras_dae.errors import first_line
-from keras_dae.images.codec import Page, decode, encode
+from keras_dae.images.codec import decode, encode
+from keras_dae.images.page import Page
 from keras_dae.images.unit_range import type_white
 
 MAX_BATCH_FILES, MAX_BATCH_BYTES = 256, 2**20  # of the files in a batch; a larger file is a batch alone
@@ -179,5 +180,5 @@ def _notes(file: Decoded, differences: Sequence[str]) -> tuple[Note, ...]:
 
 
 def _encode(file: Decoded, pages: list[Page], notes: tuple[Note, ...]) -> Denoised:
-    lost = dict.fromkeys(text for page in pages for text in getattr(page, "lost", ()))  # each once
+    lost = dict.fromkeys(text for page in pages for text in page.lost)  # each once
     return Denoised(encode(file.kind, pages), (*notes, *(Note("lost", text) for text in lost)))

@@ -93,9 +93,11 @@ def summarize(notes: Sequence[FileNote], images: int, trained_on: TrainedOn) -> 
             f"{trained_on.describe()}; {unlike.total():,} of {images:,} images are unlike these ({_counted(unlike)}): "
             "expect poor results; train on images like yours: python -m keras_dae.train --dataset FOLDER"
         )
-    lost = sorted((file, note.text) for file, note in notes if note.kind == "lost")
-    lines += [f"{file}: lost: {printable(text)}" for file, text in lost]
-    return lines
+    lost: dict[str, list[str]] = {}
+    for file, note in notes:
+        if note.kind == "lost":
+            lost.setdefault(file, []).append(printable(note.text))
+    return lines + [f"{file}: lost: {'; '.join(texts)}" for file, texts in sorted(lost.items())]
 
 
 def _counted(texts: Counter[str]) -> str:

@@ -29,8 +29,8 @@ SIGNATURES = {
     "a PDF document": rb"%PDF",
     "a PostScript file": rb"%!PS|\xc5\xd0\xd3\xc6",
     "an SVG or XML file": rb"\s*<(\?xml|svg)",
-    "an icon": rb"\0\0[\1\2]\0",
-    "an OpenEXR image": rb"v/1\1",
+    "an icon": rb"\0\0[\x01\x02]\0",
+    "an OpenEXR image": rb"v/1\x01",
     "a Radiance image": rb"#\?R",
     "a Netpbm image": rb"P[1-7Ff]\s",
     "a FITS image": rb"SIMPLE  =",
@@ -38,9 +38,9 @@ SIGNATURES = {
     "an HDF5 file": rb"\x89HDF\r\n",
     "a QOI image": rb"qoif",
     "an MNG animation": rb"\x8aMNG",
-    "what a Mac keeps beside a file (AppleDouble)": rb"\0\5\x16\7",
+    "what a Mac keeps beside a file (AppleDouble)": rb"\0\x05\x16\x07",
     ".npy": rb"\x93NUMPY",
-    "a zip archive": rb"PK\3\4",
+    "a zip archive": rb"PK\x03\x04",
 }
 
 
