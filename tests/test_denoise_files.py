@@ -4,7 +4,6 @@ import signal
 import struct
 import subprocess
 import sys
-import time
 import warnings
 import zipfile
 import zlib
@@ -77,7 +76,8 @@ IMAGES = {
 @pytest.mark.slow
 @pytest.mark.parametrize("name", IMAGES)
 def test_every_format_and_mode_comes_back_as_it_was(name, model, denoiser, tmp_path):
-    IMAGES[name].save(tmp_path / name)
+    # A JPEG's output has its tables, so it is as exact as the input.
+    IMAGES[name].save(tmp_path / name, **({"quality": 95, "subsampling": 0} if "jp" in name else {}))
     assert run([tmp_path / name], model, tmp_path / "out") == 0
     with Image.open(tmp_path / name) as noisy, Image.open(tmp_path / "out" / name) as denoised:
         assert (denoised.format, denoised.mode, denoised.size) == (noisy.format, noisy.mode, noisy.size)
@@ -177,7 +177,8 @@ def test_only_known_formats_are_opened(model, tmp_path, capsys):
     frames[0].save(tmp_path / "c.png", save_all=True, append_images=frames[1:])
     assert run([tmp_path], model, tmp_path / "out") == 1
     error = capsys.readouterr().err
-    assert error.count("expected PNG, JPEG, TIFF, BMP, .npy or .npz, got something else") == 2
+    assert "expected PNG, JPEG, TIFF, BMP, .npy or .npz, got a PostScript file" in error
+    assert "got a WebP image; convert it to PNG" in error
     assert "got an animation of 2" in error
     for name in ("a.png", "b.png"):
         with pytest.raises(UnidentifiedImageError):
@@ -192,8 +193,8 @@ def test_orientation_profile_and_resolution_are_kept(model, tmp_path, suffix):
     Image.fromarray(COLOURS).save(path, exif=exif, dpi=(300, 300), icc_profile=b"a profile")
     assert run([path], model, tmp_path / "out") == 0
     with Image.open(tmp_path / "out" / path.name) as image:
-        assert image.getexif().get(0x0112) == (None if suffix == "tif" else 6)
-        assert image.size == ((HEIGHT, WIDTH) if suffix == "tif" else (WIDTH, HEIGHT))  # a TIFF is turned upright
+        assert image.getexif().get(0x0112) == 6
+        assert image.size == ((HEIGHT, WIDTH) if suffix == "tif" else (WIDTH, HEIGHT))  # Pillow turns a TIFF upright
         assert image.info["icc_profile"] == b"a profile"
         assert np.allclose(image.info["dpi"], 300, atol=0.1)
 
@@ -313,8 +314,8 @@ def test_if_a_process_dies_only_its_file_fails(tree, model, tmp_path, monkeypatc
     assert len([path for path in (tmp_path / "out").rglob("*.png") if path.name[0] != "."]) == 8
 
 
-def dying_at_the_third(model, white):
-    denoiser = load_denoiser(model, threads=1)
+def dying_at_the_third(file, sha256, white):
+    denoiser = load_denoiser(file, threads=1)
 
     def denoise(chunk):
         if any(work.source.name == "3.png" for work in chunk):
@@ -322,28 +323,6 @@ def dying_at_the_third(model, white):
         return denoise_chunk(denoiser, chunk)
 
     return denoise
-
-
-@pytest.mark.slow
-def test_stopping_stops_all_processes(model, tmp_path):
-    for index in range(40):
-        np.save(tmp_path / f"{index}.npy", np.zeros((1000, 1100), np.uint8))
-    command = [sys.executable, "-m", "keras_dae.denoise", tmp_path, "--model", model, "--output-dir", tmp_path / "out"]
-    process = subprocess.Popen(
-        [*map(str, command), "--processes", "2"],
-        cwd=Path(__file__).parent.parent,
-        stderr=subprocess.PIPE,
-        # If a shell starts the tests in the background, its children ignore SIGINT.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    deadline = time.monotonic() + 60
-    while not (tmp_path / "out").exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    _, error = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert b"Traceback" not in error
-    assert len(list((tmp_path / "out").iterdir())) == len(list((tmp_path / "out").glob("[0-9]*.npy"))) < 40
 
 
 def test_the_output_may_lie_in_the_input(tree, model, denoiser, capsys):

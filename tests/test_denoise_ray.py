@@ -245,11 +245,14 @@ def test_odd_names(tmp_path):
     """Inputs without a suffix, and folders whose names are not valid Unicode."""
     given, folder = tmp_path / "photo", tmp_path / os.fsdecode(b"out\xff")
     Image.fromarray(np.zeros((30, 30), np.uint8)).save(given, "PNG")
-    _, _, works = list_inputs([given], folder)
+    _, states, works = list_inputs([given], folder)
+    assert _missing(LocalFileSystem(), folder, works, states) == works
     assert _missing(LocalFileSystem(), folder, works) == works
     folder.mkdir()
     (folder / "photo").touch()
-    assert _missing(LocalFileSystem(), folder, works) == []
+    assert _missing(LocalFileSystem(), folder, works, states) == works  # an empty output is not finished
+    (folder / "photo").write_bytes(b"an image")
+    assert _missing(LocalFileSystem(), folder, works, states) == []
     failures = [image_failure(folder, f"cannot write {folder}")]
     _write_failed_table(LocalFileSystem(), folder / "failed.csv", failures)
     assert "\\udcff" in (folder / "failed.csv").read_text()

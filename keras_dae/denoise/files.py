@@ -1,22 +1,24 @@
 """Denoise files and folders on all cores of this machine, or one file from a pipe."""
 
 import functools
+import hashlib
 import os
 import sys
 import time
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from tqdm import tqdm
 
-from keras_dae._util.atomic import size_of
 from keras_dae._util.threads import cores
 from keras_dae.denoise.batching import Failed, denoise_contents
 from keras_dae.denoise.chunk import ChunkOutcome, Failure, denoise_chunk
-from keras_dae.denoise.denoiser import Denoiser, load_denoiser
+from keras_dae.denoise.denoiser import Denoiser, model_file, open_denoiser
 from keras_dae.denoise.notes import FileNote, summarize
-from keras_dae.denoise.process_pool import map_in_processes
+from keras_dae.denoise.outputs import local_states, without_finished
+from keras_dae.denoise.process_pool import check_not_in_worker, map_in_processes
 from keras_dae.denoise.white import White
 from keras_dae.denoise.work import Work, list_work, split_into_chunks
 from keras_dae.errors import UserError, printable
@@ -40,8 +42,9 @@ def denoise_files(
 ) -> tuple[int, int]:
     """Write the denoised versions of image files to `output_dir`.
 
-    Files keep their names, and folders keep their structure. Outputs that exist already are kept. So after an
-    interruption, the same call denoises the files that are missing.
+    Files keep their names, and folders keep their structure. Outputs that exist already are kept, whichever model made
+    them, unless they are empty or older than their inputs. So after an interruption, the same call denoises the files
+    that are missing. Each output is on the disk before it gets its name, so that a power loss cannot damage it.
 
     Args:
         inputs: files and folders. Folders are searched for files that end in `codec.DENOISABLE_SUFFIXES`.
@@ -57,8 +60,8 @@ def denoise_files(
         `(denoised, kept)`: how many files were denoised, and how many outputs existed already.
 
     Raises:
-        UserError: the model or an input does not exist, two inputs would have the same output, or an output would
-            overwrite an input.
+        UserError: the model or an input does not exist, two inputs would have the same output, an output would
+            overwrite an input, or a process cannot be started.
         SomeFailed: some files could not be read, denoised or written. It is raised at the end. Their names and errors
             are printed to stderr.
 
@@ -66,10 +69,20 @@ def denoise_files(
 
         denoised, kept = denoise_files(["scans"], "mnist", "denoised")
     """
-    denoiser = load_denoiser(model)
+    check_not_in_worker()
+    file = model_file(model)
+    content = file.read_bytes()
+    denoiser = open_denoiser(content, file)
     works = list_work(inputs, output_dir)
-    missing = [work for work in works if overwrite or not os.path.exists(work.target)]
-    chunks = split_into_chunks(missing, lambda work: size_of(work.source), MAX_CHUNK_FILES, MAX_CHUNK_BYTES)
+    sources = local_states([work.source for work in works])
+    targets = local_states([work.target for work in works])
+    missing = works if overwrite else without_finished(works, sources, targets)
+    chunks = split_into_chunks(
+        missing,
+        lambda work: sources[work.source].size if work.source in sources else 0,
+        MAX_CHUNK_FILES,
+        MAX_CHUNK_BYTES,
+    )
     processes = min(processes or cores(), len(chunks))
     start = time.perf_counter()
     failures: list[Failure] = []
@@ -77,7 +90,7 @@ def denoise_files(
     results: Iterator[tuple[list[Work], ChunkOutcome]]
     with tqdm(desc="denoising", total=len(missing), unit=" images", disable=None) as bar:
         if processes > 1:
-            results = _denoise_in_processes(model, white, chunks, processes)
+            results = _denoise_in_processes((file, hashlib.sha256(content).digest(), white), chunks, processes)
         else:
             results = ((chunk, denoise_chunk(denoiser, chunk, white=white)) for chunk in chunks)
         for chunk, outcome in results:
@@ -106,6 +119,8 @@ def print_summary(
     """
     rate = f" ({denoised / seconds:,.0f} images/s)" if denoised else ""
     print(f"{denoised} denoised in {seconds:.1f} s{rate}, {kept} kept, {len(failures)} failed", file=sys.stderr)
+    if kept:
+        print("the outputs that were kept may be of another model; --overwrite replaces them", file=sys.stderr)
     for remark in remarks:
         print(remark, file=sys.stderr)
     for name, error in sorted(failures):
@@ -113,11 +128,14 @@ def print_summary(
 
 
 def _denoise_in_processes(
-    model: str | os.PathLike, white: White, chunks: Sequence[list[Work]], processes: int
+    arguments: tuple, chunks: Sequence[list[Work]], processes: int
 ) -> Iterator[tuple[list[Work], ChunkOutcome]]:
-    """Yield each chunk with its outcome. If a process dies, the files of its chunk are tried again one by one."""
+    """Yield each chunk with its outcome. If a process dies, the files of its chunk are tried again one by one.
+
+    `arguments` are those of `_load_chunk_denoiser`.
+    """
     lost = []
-    for chunk, outcome in map_in_processes(_load_chunk_denoiser, (str(model), white), chunks, processes):
+    for chunk, outcome in map_in_processes(_load_chunk_denoiser, arguments, chunks, processes):
         if outcome is not None:
             yield chunk, outcome
         elif len(chunk) == 1:
@@ -126,12 +144,15 @@ def _denoise_in_processes(
         else:
             lost += [[work] for work in chunk]
     if lost:
-        yield from _denoise_in_processes(model, white, lost, processes)
+        yield from _denoise_in_processes(arguments, lost, processes)
 
 
-def _load_chunk_denoiser(model: str, white: White) -> Callable[[Sequence[Work]], ChunkOutcome]:
+def _load_chunk_denoiser(file: Path, sha256: bytes, white: White) -> Callable[[Sequence[Work]], ChunkOutcome]:
     warnings.filterwarnings("ignore", module=r"PIL\.")  # as in the parent process
-    return functools.partial(denoise_chunk, load_denoiser(model, threads=1), white=white)
+    content = file.read_bytes()
+    if hashlib.sha256(content).digest() != sha256:
+        raise UserError(f"{file} was changed after the job had begun")
+    return functools.partial(denoise_chunk, open_denoiser(content, file, threads=1), white=white)
 
 
 def denoise_pipe(denoiser: Denoiser, source: BinaryIO, target: BinaryIO, white: White = "auto") -> None:

@@ -1,8 +1,11 @@
 """Which files a job denoises, and in which chunks. The engines share the work by chunks."""
 
+import contextlib
 import functools
 import os
 import sys
+import tempfile
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePath
@@ -58,22 +61,49 @@ def without_outputs(files: Iterable[PurePath], folder: PurePath, output_dir: str
 
 def check_targets(works: Sequence[Work]) -> None:
     """Raise `UserError` if an output would overwrite an input, or two inputs would have the same output."""
-    real_folder = functools.cache(os.path.realpath)  # asking for each file would take longer than reading it
-
-    def real(path: PurePath) -> tuple[str, str]:
-        return real_folder(path.parent), path.name
-
-    sources = {real(work.source) for work in works}
-    work_of_target: dict[tuple[str, str], Work] = {}
+    folder_of = functools.cache(_folder_identity)  # asking for each file would take longer than reading it
+    links = [Path(os.path.realpath(work.source)) for work in works if os.path.islink(work.source)]
+    sources = {(folder_of(path.parent), path.name) for path in (*links, *(work.source for work in works))}
+    work_of_target: dict[object, Work] = {}
     for work in works:
-        target = real(work.target)
+        target = folder_of(work.target.parent), work.target.name
         if target in sources:
             raise UserError(f"{work.target} would overwrite an input; give another --output-dir")
-        if other := work_of_target.get(target):
+        if (other := work_of_target.setdefault(target, work)) is not work:
             raise UserError(
                 f"{other.source} and {work.source} would both become {work.target}; denoise them in separate runs"
             )
-        work_of_target[target] = work
+    work_of_name: dict[str, Work] = {}
+    for work in works:
+        name = unicodedata.normalize("NFD", str(work.target)).casefold()
+        other = work_of_name.setdefault(name, work)
+        if other is not work and isinstance(work.target, Path) and merges_names(work.target.parent):
+            raise UserError(
+                f"{other.source} and {work.source} would both become {work.target}, because this disk takes both names "
+                "for the same; denoise them in separate runs"
+            )
+
+
+def _folder_identity(folder: PurePath) -> object:
+    """Return something that is equal for all paths of one folder, also through links and mounts."""
+    if isinstance(folder, Path):  # not in an object store
+        with contextlib.suppress(OSError):  # it is not there yet
+            status = os.stat(folder)
+            return status.st_dev, status.st_ino
+    return os.path.realpath(folder)
+
+
+def merges_names(folder: Path) -> bool:
+    """Return whether names that differ only in upper and lower case are the same file in `folder`, or where it will be.
+
+    A file is created there for a moment. If that is not possible, nothing else can be written there either.
+    """
+    existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.is_dir())
+    try:
+        with tempfile.NamedTemporaryFile(prefix=".a", dir=existing) as file:
+            return os.path.exists(Path(file.name).with_name(os.path.basename(file.name).swapcase()))
+    except OSError:
+        return False
 
 
 def split_into_chunks(

@@ -12,6 +12,7 @@ from keras_dae.denoise.ray.messages import ChunkResult, ImageFailure, chunk_to_t
 from keras_dae.denoise.ray.worker import Worker
 from keras_dae.denoise.white import White
 from keras_dae.denoise.work import Work
+from keras_dae.errors import UserError
 
 CHUNKS_PER_WORKER = 8  # if the job is large enough, so that all workers end at about the same time
 # Ray Data looks only every 0.1 s for workers that are done, so chunks must not be too small.
@@ -95,6 +96,9 @@ def _map_chunks(chunks: Sequence[list[Work]], workers: int, max_in_flight: int, 
         workers: number of workers.
         max_in_flight: chunks that a worker has at a time, including those that wait.
         arguments: of `Worker`.
+
+    Raises:
+        UserError: a worker cannot denoise anything.
     """
     tables = ray.data.from_arrow([chunk_to_table(index, chunk) for index, chunk in enumerate(chunks)])
     tables.context.max_errored_blocks = -1
@@ -110,4 +114,9 @@ def _map_chunks(chunks: Sequence[list[Work]], workers: int, max_in_flight: int, 
             num_cpus=1,
             max_task_retries=RETRIES,
         )
-    return [result_from_row(row) for row in results.iter_rows()]
+    survived = []
+    for row in results.iter_rows():
+        survived.append(result_from_row(row))
+        if refusal := survived[-1].refusal:
+            raise UserError(refusal)
+    return survived

@@ -10,6 +10,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
+from keras_dae._util.environment import environment
 from keras_dae._util.threads import cores
 from keras_dae.errors import UserError, first_line
 
@@ -40,7 +41,8 @@ def connected(address: str, **options: Any) -> Iterator[None]:
         except (OSError, OverflowError) as error:
             raise UserError(f"expected a Ray cluster at {address}: {first_line(error)}") from None
     try:
-        ray.init(address, log_to_driver=False, **options)
+        with environment(RAY_USAGE_STATS_ENABLED="0"):  # a Ray that is started here does not report to its makers
+            ray.init(address, log_to_driver=False, **options)
     except Exception as error:  # noqa: BLE001 - some of Ray's exceptions have no specific class
         hint = "" if address == "local" else "; if it wants a token, set RAY_AUTH_MODE=token"
         where = "on this machine" if address == "local" else f"at {address}"

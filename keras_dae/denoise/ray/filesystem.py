@@ -12,8 +12,9 @@ from typing import IO
 
 from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem
 
-from keras_dae._util.atomic import atomic_file, size_of
+from keras_dae._util.atomic import atomic_file
 from keras_dae._util.staged_files import StagedFiles
+from keras_dae.denoise.outputs import FileState, local_states
 from keras_dae.errors import UserError, first_line
 from keras_dae.images.find import describe_left_out, find_files, is_hidden, suffix_of
 
@@ -46,7 +47,15 @@ def is_local(filesystem: FileSystem) -> bool:
 
 
 def list_files(filesystem: FileSystem, path: PurePath, suffixes: tuple[str, ...] = ("",)) -> dict[PurePath, int] | None:
-    """Return `{path: bytes}` of the file at `path`, or of all files below it; None if nothing is there.
+    """Return `{path: bytes}` of the files that `list_states` finds."""
+    states = list_states(filesystem, path, suffixes)
+    return None if states is None else {file: state.size for file, state in states.items()}
+
+
+def list_states(
+    filesystem: FileSystem, path: PurePath, suffixes: tuple[str, ...] = ("",)
+) -> dict[PurePath, FileState] | None:
+    """Return `{path: state}` of the file at `path`, or of all files below it; None if nothing is there.
 
     Args:
         filesystem: of the files.
@@ -61,21 +70,21 @@ def list_files(filesystem: FileSystem, path: PurePath, suffixes: tuple[str, ...]
         if found.type == FileType.NotFound:
             return None
         if found.type == FileType.File:
-            return {path: found.size}
+            return local_states([path]) if is_local(filesystem) else {path: FileState(found.size, found.mtime_ns)}
         if is_local(filesystem):  # the same files as the local engine, which does not follow links to folders
             files, left_out = find_files(path, suffixes)
             _print_left_out(left_out, suffixes)
-            return {file: size_of(file) for file in files}
+            return {file: FileState(0) for file in files} | local_states(files)  # a worker reports what cannot be read
         entries = filesystem.get_file_info(FileSelector(str(path), recursive=True))
     except OSError as error:
         raise UserError(f"cannot list {path}: {first_line(error)}") from None
-    sizes = {
-        PurePosixPath(entry.path): entry.size
+    states: dict[PurePath, FileState] = {
+        PurePosixPath(entry.path): FileState(entry.size, entry.mtime_ns)
         for entry in sorted(entries, key=lambda entry: entry.path)
         if entry.type == FileType.File and not any(map(is_hidden, PurePosixPath(entry.path).relative_to(path).parts))
     }
-    chosen = {file: size for file, size in sizes.items() if file.name.lower().endswith(suffixes)}
-    _print_left_out(Counter(suffix_of(file.name) for file in sizes.keys() - chosen.keys()), suffixes)
+    chosen = {file: state for file, state in states.items() if file.name.lower().endswith(suffixes)}
+    _print_left_out(Counter(suffix_of(file.name) for file in states.keys() - chosen.keys()), suffixes)
     return chosen
 
 

@@ -10,7 +10,7 @@ import csv
 import io
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePath
 
@@ -22,10 +22,11 @@ from pyarrow.fs import FileSystem, FileType
 from keras_dae.denoise.denoiser import model_file, open_denoiser
 from keras_dae.denoise.files import SomeFailed, print_summary
 from keras_dae.denoise.notes import FileNote, summarize
+from keras_dae.denoise.outputs import FileState, local_states, without_finished
 from keras_dae.denoise.ray import parquet
 from keras_dae.denoise.ray.chunks import chunk_limits, run_chunks
 from keras_dae.denoise.ray.cluster import cluster
-from keras_dae.denoise.ray.filesystem import MAX_REQUESTS, atomic_stream, is_local, list_files, resolve
+from keras_dae.denoise.ray.filesystem import MAX_REQUESTS, atomic_stream, is_local, list_states, resolve
 from keras_dae.denoise.ray.messages import ImageFailure, image_failure
 from keras_dae.denoise.white import White
 from keras_dae.denoise.work import Work, check_targets, split_into_chunks, without_outputs
@@ -78,9 +79,9 @@ def denoise_on_ray(
     file = model_file(model)
     trained_on = open_denoiser(file, file, threads=1).trained_on  # reports a damaged model before Ray is started
     target, root = resolve(output_dir)
-    source, sizes, works = list_inputs(inputs, root)
+    source, states, works = list_inputs(inputs, root)
     _check_column(source, works, column)
-    missing = works if overwrite else _missing(target, root, works)
+    missing = works if overwrite else _missing(target, root, works, states)
     seconds, denoised = 0.0, 0
     failures: list[ImageFailure] = []
     notes: list[FileNote] = []
@@ -88,8 +89,8 @@ def denoise_on_ray(
         with cluster(address, processes):
             start = time.perf_counter()
             workers = processes or max(1, int(ray.cluster_resources().get("CPU", 1)))
-            limits = chunk_limits(len(missing), sum(sizes[work.source] for work in missing), workers)
-            chunks = split_into_chunks(missing, lambda work: sizes[work.source], *limits)
+            limits = chunk_limits(len(missing), sum(states[work.source].size for work in missing), workers)
+            chunks = split_into_chunks(missing, lambda work: states[work.source].size, *limits)
             denoised, failures, notes = run_chunks(chunks, workers, file.read_bytes(), source, target, column, white)
             seconds = time.perf_counter() - start
         failures += _invisible_outputs(target, missing, failures)
@@ -104,14 +105,14 @@ def denoise_on_ray(
 
 def list_inputs(
     inputs: Iterable[str | os.PathLike], root: PurePath
-) -> tuple[FileSystem, dict[PurePath, int], list[Work]]:
-    """Return the filesystem of the inputs, `{path: bytes}`, and the files to denoise, with outputs below `root`.
+) -> tuple[FileSystem, dict[PurePath, FileState], list[Work]]:
+    """Return the filesystem of the inputs, `{path: state}`, and the files to denoise, with outputs below `root`.
 
     Raises:
         UserError: see `denoise_on_ray`.
     """
     filesystem: FileSystem | None = None
-    sizes: dict[PurePath, int] = {}
+    states: dict[PurePath, FileState] = {}
     works: list[Work] = []
     for given in inputs:
         previous, (filesystem, path) = filesystem, resolve(given)
@@ -119,16 +120,16 @@ def list_inputs(
             raise UserError(
                 f"expected all inputs on one filesystem, got {given} on another; denoise them in separate runs"
             )
-        found = list_files(filesystem, path, INPUT_SUFFIXES)
+        found = list_states(filesystem, path, INPUT_SUFFIXES)
         if found is None:
             raise UserError(f"expected a file or a folder, got {given}, which is not there")
-        sizes |= found
+        states |= found
         paths = without_outputs(found, path, root) if is_local(filesystem) and isinstance(root, Path) else found
         works += [Work(file, root / (file.name if file == path else file.relative_to(path))) for file in paths]
     if filesystem is None or not works:
         raise UserError(f"expected images, found none; looked for {', '.join(INPUT_SUFFIXES)}")
     check_targets(works)
-    return filesystem, sizes, works
+    return filesystem, states, works
 
 
 def _check_column(filesystem: FileSystem, works: Iterable[Work], column: str | None) -> None:
@@ -142,14 +143,23 @@ def _check_column(filesystem: FileSystem, works: Iterable[Work], column: str | N
         parquet.image_column(schema, column)
 
 
-def _missing(filesystem: FileSystem, root: PurePath, works: Sequence[Work]) -> list[Work]:
-    """Return the files whose outputs do not exist, or are Parquet files with images that failed."""
-    existing = list_files(filesystem, root) or {}
+def _missing(
+    filesystem: FileSystem, root: PurePath, works: Sequence[Work], states: Mapping[PurePath, FileState]
+) -> list[Work]:
+    """Return the files whose outputs are not finished, or are Parquet files with images that failed.
+
+    `states` are those of the inputs.
+    """
+    if is_local(filesystem):
+        existing = local_states([work.target for work in works])
+    else:
+        existing = list_states(filesystem, root) or {}
     old = [work.target for work in works if work.target in existing and parquet.is_parquet(work.target)]
     with ThreadPoolExecutor(MAX_REQUESTS) as pool:
         failed = pool.map(lambda path: parquet.has_failed_images(filesystem, path), old)
         incomplete = {path for path, has_failed in zip(old, failed) if has_failed}
-    return [work for work in works if work.target not in existing or work.target in incomplete]
+    missing = set(without_finished(works, states, existing))
+    return [work for work in works if work in missing or work.target in incomplete]
 
 
 def _invisible_outputs(

@@ -14,6 +14,7 @@ from keras_dae.errors import printable
 RESULT_SCHEMA = pa.schema(
     [
         ("chunk", pa.int64()),
+        ("refusal", pa.string()),
         ("denoised", pa.int64()),
         ("notes", pa.list_(pa.struct([("file", pa.string()), ("kind", pa.string()), ("text", pa.string())]))),
         ("failures", pa.list_(pa.struct([("file", pa.string()), ("row", pa.int64()), ("error", pa.string())]))),
@@ -48,12 +49,14 @@ class ChunkResult(NamedTuple):
         denoised: number of images.
         failures: what could not be denoised.
         notes: about the others.
+        refusal: why the worker cannot denoise anything, in one line; None if it can.
     """
 
     chunk: int
     denoised: int
     failures: list[ImageFailure]
     notes: list[FileNote]
+    refusal: str | None = None
 
 
 def image_failure(source: PurePath, error: str, row: int | None = None) -> ImageFailure:
@@ -89,4 +92,4 @@ def result_from_row(row: dict[str, Any]) -> ChunkResult:
     """Return the result in a row of RESULT_SCHEMA."""
     failures = [ImageFailure(**failure) for failure in row["failures"]]
     notes = [FileNote(note["file"], Note(note["kind"], note["text"])) for note in row["notes"]]
-    return ChunkResult(row["chunk"], row["denoised"], failures, notes)
+    return ChunkResult(row["chunk"], row["denoised"], failures, notes, row["refusal"])

@@ -1,6 +1,7 @@
 """The workers. Each denoises one chunk at a time, with one thread of onnxruntime."""
 
 import os
+import socket
 import warnings
 from collections.abc import Sequence
 
@@ -17,7 +18,7 @@ from keras_dae.denoise.ray.messages import ChunkResult, chunk_from_table, image_
 from keras_dae.denoise.ray.parquet import denoise_parquet, is_parquet
 from keras_dae.denoise.white import White
 from keras_dae.denoise.work import Work
-from keras_dae.errors import printable
+from keras_dae.errors import UserError, printable
 
 
 class Worker:
@@ -33,12 +34,18 @@ class Worker:
             white: see `keras_dae.denoise.files.denoise_files`.
         """
         warnings.filterwarnings("ignore", module=r"PIL\.")  # as in the driver
-        self.denoiser = open_denoiser(ray.get(model), "the model", threads=1)
+        self.refusal = None
+        try:
+            self.denoiser = open_denoiser(ray.get(model), "the model", threads=1)
+        except UserError as error:  # Ray would start this worker again and again
+            self.refusal = f"a worker on {socket.gethostname()} cannot work: {error}"
         self.files, self.column, self.white = FilesystemAccess(source, target), column, white
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Denoise a chunk; return its `ChunkResult` as a table."""
         index, works = chunk_from_table(table)
+        if self.refusal:
+            return result_to_table(ChunkResult(index, 0, [], [], printable(self.refusal)))
         results = [self._denoise_images(index, [work for work in works if not is_parquet(work.source)])]
         results += [self._denoise_parquet(index, work) for work in works if is_parquet(work.source)]
         failures = [failure for result in results for failure in result.failures]
