@@ -109,6 +109,11 @@ def test_photographs_of_skimage(denoiser):
     assert denoiser.trained_on.differences(np.stack(patches)[..., None], 255).count("brighter") > 0.9 * len(patches)
 
 
+@pytest.mark.parametrize(("height", "width", "word"), [(42, 19, ""), (43, 28, "larger"), (28, 18, "smaller")])
+def test_which_sizes_are_unlike(denoiser, height, width, word):
+    assert denoiser.difference(np.zeros((height, width), np.uint8)) == word
+
+
 def test_python_warns_once(denoiser):
     fresh, picture = copy.copy(denoiser), smooth_picture(60, 70, 1)
     with pytest.warns(UnlikeTrainingImages) as caught:

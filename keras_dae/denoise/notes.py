@@ -87,7 +87,7 @@ def summarize(notes: Sequence[FileNote], images: int, trained_on: TrainedOn) -> 
         )
         lines.append(f"{whites.total():,} {verb} range: white is taken as {_counted(whites)}; --white sets it")
     if stacks := texts["stack"].total():
-        lines.append(f"{stacks:,} arrays of three axes are taken as stacks of grey images (count, height, width)")
+        lines.append(f"arrays of three axes are taken as stacks of grey images (count, height, width): {stacks:,}")
     if unlike := texts["unlike"]:
         lines.append(
             f"{trained_on.describe()}; {unlike.total():,} of {images:,} images are unlike these ({_counted(unlike)}): "

@@ -9,7 +9,7 @@ import numpy as np
 from keras_dae.images.unit_range import type_white
 from keras_dae.noise_names import describe_noise
 
-MAX_SIZE_RATIO = 2  # an image is unlike the training images if a side is more than twice as long, or half as long
+MAX_SIZE_RATIO = 1.5  # of a side, to that of the training images or the other way round; beyond it, an image is unlike
 # It is also unlike them if more than SHARE of its pixels are brighter than the brightest, or darker than the darkest
 # training image by more than MARGIN. Noise alone does not have that effect on the digits that the shipped models know.
 SHARE, MARGIN = 0.6, 0.4
