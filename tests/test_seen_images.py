@@ -196,7 +196,7 @@ class TestArrays:
     def test_a_part_of_it(self, run, tmp_path, digits):
         rows = [int(name) for name in names(run, "train", "validation")]
         np.savez(tmp_path / "part.npz", x_train=digits, x_test=digits[rows[:7]])
-        with pytest.raises(UserError, match="^7 of the 7 test images in part were used to train"):
+        with pytest.raises(UserError, match=r"^7 of the 7 test images in part were used to train"):
             measured(run, dataset=tmp_path / "part.npz")
 
     def test_new_images(self, run, tmp_path, digits):
@@ -217,21 +217,26 @@ class TestArrays:
         assert len(measured(run)) == 20
 
 
-def old_run(run, dataset, files, **config):
+def config_of_0_1_0(dataset):
+    names = (
+        "recipe dataset data_dir noisy_dir clean_dir channels patch_size patches_per_image limit validation_split "
+        "noise noise_factor clip batch_size epochs learning_rate beta_1 beta_2 schedule warmup_steps initialization "
+        "early_stopping seed"
+    )
+    values = ("seed", dataset, None, None, None, 1, None, 16, None, 0.05, ["gaussian"])
+    values += ([0.5], True, 100, 5, 0.001, 0.9, 0.999, "constant", 0, "torch", None, 0)
+    return dict(zip(names.split(), values, strict=True))
+
+
+def old_run(run, dataset, files):
     """Write the config.json of a run of keras_dae 0.1.0, format 1, whose images are these files."""
     sha256 = hashlib.sha256()
     for file in files:
         sha256.update(hashlib.sha256(np.asarray(Image.open(file)).tobytes()).digest())
-    values = {
-        **{"recipe": "seed", "dataset": str(dataset), "data_dir": None, "noisy_dir": None, "clean_dir": None},
-        **{"channels": 1, "patch_size": None, "patches_per_image": 16, "limit": None, "validation_split": 0.05},
-        **{"noise": ["gaussian"], "noise_factor": [0.5], "clip": True, "batch_size": 100, "epochs": 5},
-        **{"learning_rate": 0.001, "beta_1": 0.9, "beta_2": 0.999, "schedule": "constant", "warmup_steps": 0},
-        **{"initialization": "torch", "early_stopping": None, "seed": 0},
-    }
+    values = config_of_0_1_0(str(dataset))
     about = {"name": "images", "sha256": sha256.hexdigest(), "image_shape": [24, 24, 1], "skipped": []}
     about |= {"training_images": 51, "validation_images": 3, "test_images": 6}
-    content = {"format": 1, "config": values | config, "dataset": about, "versions": {"keras_dae": "0.1.0"}}
+    content = {"format": 1, "config": values, "dataset": about, "versions": {"keras_dae": "0.1.0"}}
     run.mkdir()
     (run / "config.json").write_text(json.dumps(content))
     return run
@@ -256,7 +261,7 @@ class TestRunOfAnEarlierVersion:
 
     def test_a_folder_that_has_changed_is_refused(self, run, tmp_path):
         save(tmp_path / "images", [200])
-        with pytest.raises(UserError, match="the images in images have changed since .* was trained"):
+        with pytest.raises(UserError, match=r"the images in images have changed since .* was trained"):
             measured(run)
 
     def test_copies_are_refused_while_its_images_are_there(self, run, tmp_path, capsys):
