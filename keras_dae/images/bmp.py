@@ -88,6 +88,8 @@ def _form(content: bytes, image: Any) -> _Form | None:
     header_size = int.from_bytes(content[14:18], "little")
     is_old = header_size == 12
     bits = int.from_bytes(content[24:26] if is_old else content[28:30], "little")
+    if bits <= 8 and (layout, bits) not in (("1", 1), ("L", 8)):  # for others, Pillow's name may be wrong
+        layout = "P"
     colours = 0 if is_old else int.from_bytes(content[46:50], "little")
     step = 3 if is_old else 4
     palette_start = 14 + header_size
@@ -116,11 +118,9 @@ def _look_up(form: _Form, width: int, height: int) -> tuple[str, np.ndarray]:
     palette = _palette(form, form.content)[:, 2::-1]
     if indices.max() >= len(palette):
         raise OSError(f"expected at most {len(palette)} colours, got the number {indices.max()}: the BMP is damaged")
-    if form.layout == "1" and form.bits == 1:
-        return "1", indices.astype(bool)
-    if form.layout == "L" and form.bits == 8:
-        return "L", indices
-    return "P", palette[indices]
+    if form.layout == "P":
+        return "P", palette[indices]
+    return form.layout, indices.astype(bool) if form.layout == "1" else indices
 
 
 def _pack_16(pixels: np.ndarray, green_bits: int) -> np.ndarray:

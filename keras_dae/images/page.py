@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from keras_dae.errors import first_line
+
 ALPHA_MODES = {"P": "RGBA", "RGB": "RGBA", "L": "LA", "1": "LA"}  # Pillow's mode -> the mode with an alpha channel
 COLOUR_PLANE_MODES = ("CMYK", "YCbCr", "LAB", "HSV")  # each channel is denoised as a grey image
 MAX_PIXELS = 2**31  # in all pages of a file
@@ -56,6 +58,8 @@ def open_as(kind: str, content: bytes) -> Image.Image:
         return Image.open(io.BytesIO(content), formats=[kind])
     except UnidentifiedImageError:
         raise OSError(f"the {kind} is damaged, or of a kind that Pillow cannot read") from None
+    except OSError as error:
+        raise OSError(f"the {kind} is damaged: {first_line(error)}") from None
 
 
 def pixels_of(image: Image.Image) -> np.ndarray:

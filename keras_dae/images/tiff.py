@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from keras_dae.images.page import Page, check_size, to_palette
-from keras_dae.images.sample_bits import pack_bits, unpack_bits
+from keras_dae.images.sample_bits import pack_bits, smallest_dtype, unpack_bits
 from keras_dae.images.tiff_codecs import compress, decompress
 from keras_dae.images.tiff_layout import LAB, MASK, PALETTE, RGB, WHITE_IS_ZERO, Layout, layouts_of, open_tiff
 from keras_dae.images.unit_range import type_white
@@ -145,7 +145,7 @@ def _stored(page: Page) -> np.ndarray:
     if layout.kind == "f":
         packed = values
     elif layout.bits > 16 or layout.kind == "i":
-        dtype = np.dtype(f"{layout.kind}{layout.bits // 8}") if layout.bits % 8 == 0 else np.dtype(np.uint32)
+        dtype = smallest_dtype(layout.bits) if layout.kind == "u" else np.dtype(f"i{layout.bits // 8}")
         packed = np.minimum(values, min(type_white(dtype), type_white(values.dtype))).astype(dtype)
     else:
         white = 2**layout.bits - 1
@@ -229,7 +229,7 @@ def _pack(layout: Layout, values: np.ndarray) -> bytes:
     """Return the bytes of a plane's samples: the inverse of `_unpack`."""
     size = layout.bits // 8
     if layout.predictor == 3:
-        by_pixel = values.astype(f">f{size}").view(np.uint8).reshape(len(values), -1, size)
+        by_pixel = np.ascontiguousarray(values, f">f{size}").view(np.uint8).reshape(len(values), -1, size)
         by_byte = by_pixel.swapaxes(1, 2).reshape(len(values), -1, layout.plane.samples)
         return _differences(by_byte).tobytes()
     if layout.bits % 8 or layout.bits == 24:

@@ -10,6 +10,9 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO, NamedTuple
 
+import numpy as np
+
+from keras_dae.errors import first_line
 from keras_dae.images.tiff_codecs import JPEG, NONE, WITH_PREDICTOR, Plane, check_compression
 
 WHITE_IS_ZERO, RGB, PALETTE, MASK, CMYK, YCBCR, LAB, ICC_LAB = 0, 2, 3, 4, 5, 6, 8, 9
@@ -18,6 +21,7 @@ PHOTOMETRIC_NAMES = {10: "ITU Lab", 32844: "LogL", 32845: "LogLuv"}
 RAW = (32803, 34892)  # photometric interpretation of a camera's raw pixels: colour filter array, linear raw
 ALPHA = (1, 2, 999)  # of ExtraSamples; Corel Draw writes 999
 FORMATS = {1: "u", 2: "i", 3: "f", 4: "u"}  # SampleFormat -> NumPy's kind of type; 4 is undefined
+TYPE_NAMES = {"u": "unsigned integers", "i": "signed integers", "f": "floats"}
 WHOLE_BITS = {"u": (*range(1, 33), 64), "i": (8, 16, 32, 64), "f": (16, 32, 64)}  # of the types that are read
 MAX_PAGE_BYTES = 2**32  # of the unpacked pixels of a page
 LAYERS = 37724  # Photoshop's tag
@@ -98,21 +102,27 @@ def open_tiff(file: BinaryIO) -> Iterator[tuple[Any, list[Any]]]:
     """Open a TIFF; give `(tifffile.TiffFile, its directories)`. Sub-directories stand after the one that names them.
 
     Raises:
-        tifffile.TiffFileError: the file is damaged.
+        OSError: the file is damaged.
     """
     import tifffile  # takes 0.1 s
 
     logging.getLogger("tifffile").addHandler(_QUIET)  # what it says about damaged tags is no error of ours
     # Without what tifffile does for these programs' files: each directory is taken for itself.
-    with tifffile.TiffFile(file, is_scanimage=False, is_ndpi=False, is_lsm=False) as tiff:
+    try:
+        tiff = tifffile.TiffFile(file, is_scanimage=False, is_ndpi=False, is_lsm=False)
         directories: list[Any] = []
+        places: set[int] = set()
         waiting = list(tiff.pages)[::-1]
         while waiting:
             page = waiting.pop()
-            if page.offset in (known.offset for known in directories):
-                raise ValueError("cannot read a TIFF with the same directory twice")
+            if page.offset in places:
+                raise OSError("the same directory stands twice in it")
             directories.append(page)
+            places.add(page.offset)
             waiting += list(page.pages or ())[::-1]
+    except Exception as error:  # noqa: BLE001 - tifffile raises exceptions of many types
+        raise OSError(f"cannot read the directories of the TIFF: {first_line(error)}") from None
+    with tiff:
         yield tiff, directories
 
 
@@ -199,11 +209,11 @@ def _ome_planes(text: str) -> int:
         root = ElementTree.fromstring(text.encode())
     except ElementTree.ParseError:
         return 0
-    if len({uuid.get("FileName") for uuid in root.iter("{*}UUID")}) > 1:
+    if len({uuid.get("FileName") for uuid in root.iterfind(".//{*}UUID")}) > 1:
         return 0
     planes = 0
-    for pixels in root.iter("{*}Pixels"):
-        samples = next((int(channel.get("SamplesPerPixel", 1)) for channel in pixels.iter("{*}Channel")), 1)
+    for pixels in root.iterfind(".//{*}Pixels"):
+        samples = next((int(channel.get("SamplesPerPixel", 1)) for channel in pixels.iterfind("{*}Channel")), 1)
         planes += math.prod(int(pixels.get(f"Size{axis}", 1)) for axis in "ZCT") // samples
     return planes
 
@@ -223,7 +233,9 @@ def _layout(content: bytes, order: str, page: Any) -> Layout:
 
     def values(code: int, default: tuple = ()) -> tuple[int, ...]:
         value = page.tags.valueof(code)
-        return default if value is None else tuple(value) if isinstance(value, (tuple, bytes)) else (int(value),)
+        return (
+            default if value is None else tuple(np.ravel(list(value) if isinstance(value, bytes) else value).tolist())
+        )
 
     def value(code: int, default: int) -> int:
         return int(values(code, (default,))[0])
@@ -246,8 +258,11 @@ def _layout(content: bytes, order: str, page: Any) -> Layout:
     colour_map = values(320)
     if photometric == PALETTE and (samples > 1 or kind != "u" or bits > 8 or len(colour_map) != 3 * 2**bits):
         raise ValueError(f"cannot read a TIFF with a palette and {samples} channels of {bits} bits; save it as RGB")
-    if photometric == WHITE_IS_ZERO and kind != "u":
-        raise ValueError("cannot read a TIFF of floats or signed integers in which 0 is white; save it with 0 as black")
+    if photometric in (WHITE_IS_ZERO, LAB) and (kind != "u" or bits > 16):
+        name = "CIELab" if photometric == LAB else "grey in which 0 is white"
+        raise ValueError(
+            f"cannot read a TIFF of {name} in {_type_name(kind, bits)}; save it as RGB or black-is-zero grey"
+        )
 
     is_planar = samples > 1 and value(284, 1) == 2
     is_tiled = 322 in page.tags
@@ -313,8 +328,11 @@ def _check_values(all_bits: Sequence[int], formats: Sequence[int]) -> None:
         raise ValueError("cannot read a TIFF of complex numbers; save their real or absolute values")
     kind = FORMATS[formats[0]]
     if all_bits[0] not in WHOLE_BITS[kind]:
-        name = {"u": "unsigned integers", "i": "signed integers", "f": "floats"}[kind]
-        raise ValueError(f"cannot read a TIFF of {all_bits[0]}-bit {name}; save it with 8, 16 or 32 bits")
+        raise ValueError(f"cannot read a TIFF of {_type_name(kind, all_bits[0])}; save it with 8, 16 or 32 bits")
+
+
+def _type_name(kind: str, bits: int) -> str:
+    return f"{bits}-bit {TYPE_NAMES[kind]}"
 
 
 def _alpha(photometric: int, samples: int, extras: Sequence[int]) -> tuple[tuple[int, ...], bool]:
