@@ -152,7 +152,10 @@ def test_tiff_colours_and_types(name, kind, tmp_path):
 # TIFF: storage.
 STORAGE = [
     dict(zip(("planar", "tile", "big_endian", "big", "fill_order"), storage))
-    for storage in itertools.product((False, True), (None, (16, 32)), (False, True), (False, True), (1, 2))
+    for index, storage in enumerate(
+        itertools.product((False, True), (None, (16, 32)), (False, True), (False, True), (1, 2))
+    )
+    if index.bit_count() % 2 == 0  # each combination of four of the five
 ]
 COMPRESSIONS = {"none": (1, 1), "LZW": (5, 1), "LZW, predictor": (5, 2), "LZW, float predictor": (5, 3),
                 "Deflate": (8, 1), "Deflate, predictor": (8, 2), "old Deflate": (32946, 1),
