@@ -85,6 +85,11 @@ def array_dataset(config: TrainConfig, name: str, train: np.ndarray, test: np.nd
             f"got {len(test)} of {test.shape[1:]}"
         )
     hashes = [_row_hashes(images) for images in (train, test) if images is not None]
+    if (different := len(set(hashes[0]))) < (needed := 2 if test is not None else 3):
+        raise UserError(
+            f"expected at least {needed} different images in {name} (one each for training, validation"
+            f"{'' if test is not None else ' and test'}), got {different} among {len(train)}"
+        )
     white, train, test = _scaled(config, name, train, test)
     sha256 = _sha256(train, test)
     height, width = train.shape[1:3]
