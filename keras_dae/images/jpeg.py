@@ -10,7 +10,7 @@ import numpy as np
 from keras_dae.images.page import Page, check_size, image_of, open_as, pixels_of
 
 SAMPLINGS = {((1, 1), (1, 1), (1, 1)): 0, ((2, 1), (1, 1), (1, 1)): 1, ((2, 2), (1, 1), (1, 1)): 2}  # Pillow's numbers
-APP0, APP14, APP15, COMMENT, END = 0xE0, 0xEE, 0xEF, 0xFE, 0xD9  # the markers' codes
+APP0, APP14, APP15, COMMENT, SCAN, END = 0xE0, 0xEE, 0xEF, 0xFE, 0xDA, 0xD9  # the markers' codes
 MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd8\xff])")  # of a segment with a length, or of the end
 
 
@@ -35,10 +35,9 @@ def read(content: bytes) -> Iterator[Page]:
     lost = []
     if not has_known_sampling(image):
         lost.append("the chroma sampling (the output has full resolution)")
-    segments, end = _segments(content)
-    if rest := len(content[end:].strip(b"\0\xff")):
+    if rest := len(content[_end(content) :].strip(b"\0\xff")):
         lost.append(f"{rest:,} bytes after the picture, such as a preview or a video")
-    kept = [segment for segment in segments if segment[4:8] != b"MPF\0"]  # the list of the further pictures
+    kept = [segment for segment in _segments(content) if segment[4:8] != b"MPF\0"]  # the list of the further pictures
     yield Page(pixels, image.mode, _Form(options, kept), lost=tuple(lost))
 
 
@@ -48,7 +47,7 @@ def write(pages: Sequence[Page]) -> bytes:
     file = io.BytesIO()
     image_of(pages[0]).save(file, "JPEG", **form.options)
     content = file.getvalue()
-    own, _ = _segments(content)
+    own = _segments(content)
     own_codes = [segment[1] for segment in own]
     # The segments that say how colours are coded are Pillow's: Adobe's, and whether there is a JFIF segment.
     kept = [segment for segment in form.segments if segment[1] != APP14 and (segment[1] != APP0 or APP0 in own_codes)]
@@ -67,6 +66,8 @@ def jpeg_options(image: Any) -> dict[str, Any]:
     tables = [image.quantization[number] for *_, number in image.layer]  # of each channel
     while len(tables) > 1 and tables[-1] == tables[-2]:
         tables.pop()  # the last table is for all further channels
+    if image.info.get("adobe_transform") == 2:  # YCCK, which becomes CMYK: all of its channels are like the first
+        del tables[1:]
     has_rgb = len(image.layer) == 3 and (
         image.info.get("adobe_transform") == 0 or bytes(channel for channel, *_ in image.layer) == b"RGB"
     )
@@ -87,15 +88,26 @@ def _sampling(image: Any) -> tuple:
     return tuple((across, down) for _, across, down, _ in image.layer)
 
 
-def _segments(content: bytes) -> tuple[list[bytes], int]:
-    """Return the application segments and comments of a JPEG file, and where its first picture ends."""
-    segments: list[bytes] = []
-    position = 2
-    while match := MARKER.search(content, position):
-        code = match[1][0]
-        if code == END:
-            return segments, match.end()
-        position = match.end() + int.from_bytes(content[match.end() : match.end() + 2])
+def _segments(content: bytes) -> list[bytes]:
+    """Return the application segments and comments of a JPEG file that stand before its pixels."""
+    segments = []
+    for code, start, end in _markers(content, 2):
+        if code in (SCAN, END):
+            break
         if APP0 <= code <= APP15 or code == COMMENT:
-            segments.append(content[match.start() : position])
-    return segments, len(content)
+            segments.append(content[start:end])
+    return segments
+
+
+def _end(content: bytes) -> int:
+    """Return where the first picture of a JPEG file ends."""
+    return next((end for code, _, end in _markers(content, 2) if code == END), len(content))
+
+
+def _markers(content: bytes, position: int) -> Iterator[tuple[int, int, int]]:
+    """Yield the segments of a JPEG file and its end: `(code, start, end)`. Pixels are stepped over."""
+    while match := MARKER.search(content, position):
+        start, position = match.start(), match.end()
+        if match[1][0] != END:
+            position += int.from_bytes(content[position : position + 2])
+        yield match[1][0], start, position
