@@ -6,6 +6,7 @@ import pytest
 
 from keras_dae.data import digits as module
 from keras_dae.data.digits import cached_digits, render_digits
+from keras_dae.data.glyphs import stroke_fields
 
 
 def test_the_same_on_every_machine():
@@ -15,6 +16,10 @@ def test_the_same_on_every_machine():
         hashlib.sha256(images.tobytes()).hexdigest()
         == "53fc5dfb5a3ecd6fc90dbc94d39bdcb64eb38994fc40715a3aa1ffd070d6cb79"
     )
+
+
+def test_stroke_fields_are_computed_once():
+    assert stroke_fields() is stroke_fields()
 
 
 def test_first_images_do_not_depend_on_how_many_there_are(digits):

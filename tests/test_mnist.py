@@ -78,6 +78,14 @@ def test_npz_in_each_place(small_mnist, tmp_path, monkeypatch):
     assert_loaded(small_mnist, data_dir=tmp_path / "given")
 
 
+def test_an_archive_is_read_once(small_mnist, tmp_path, monkeypatch):
+    write_npz(tmp_path / "mnist.npz", small_mnist)
+    read, calls = mnist.load_arrays, []
+    monkeypatch.setattr(mnist, "load_arrays", lambda file: calls.append(file.name) or read(file))
+    assert_loaded(small_mnist, data_dir=tmp_path)
+    assert calls == [str(tmp_path / "mnist.npz")]
+
+
 def test_fashion_mnist(small_mnist, tmp_path):
     write_idx(tmp_path / "keras/datasets/fashion-mnist", small_mnist, compressed=True)
     assert_loaded(small_mnist, "fashion_mnist")

@@ -1,4 +1,8 @@
-"""MNIST and Fashion-MNIST: read from any of their file formats, or downloaded. MNIST's content is always verified."""
+"""MNIST and Fashion-MNIST: read from any of their file formats, or downloaded. MNIST's content is always verified.
+
+`keras.datasets` would not do: it imports a backend first, waits for the network without a time limit, verifies nothing of
+Fashion-MNIST, and knows only its own cache.
+"""
 
 import gzip
 import hashlib
@@ -91,10 +95,14 @@ def load_mnist(name: str, data_dir: str | os.PathLike | None = None) -> tuple[np
     source = SOURCES[name]
     folders = [Path(folder) for folder in (data_dir, os.environ.get("KERAS_DAE_DATA"), keras_cache()) if folder]
     files = _find_files(source, folders) or _find_files(source, [_download(source, folders)])
-    images = {}
+    images, arrays = {}, {}
     for subset, path in files.items():
         try:
-            images[subset] = _read_npz(path, subset) if path.suffix == ".npz" else _read_idx(path, subset)
+            if path.suffix == ".npz":  # one file with both
+                arrays = arrays or _read_npz(path)
+                images[subset] = _of_subset(arrays, subset)
+            else:
+                images[subset] = _read_idx(path, subset)
             _verify(images[subset], source.checks[subset])
         except UNREADABLE as error:
             raise UserError(
@@ -127,10 +135,14 @@ def _idx_file(folder: Path, subset: str) -> Path | None:
     return next((folder / name for name in names if os.path.isfile(folder / name)), None)
 
 
-def _read_npz(path: Path, subset: str) -> np.ndarray:
-    key = "x_train" if subset == "train" else "x_test"
+def _read_npz(path: Path) -> dict[str, np.ndarray]:
     with open(path, "rb") as file:
-        images = load_arrays(file)[key]
+        return load_arrays(file)
+
+
+def _of_subset(arrays: dict[str, np.ndarray], subset: str) -> np.ndarray:
+    key = "x_train" if subset == "train" else "x_test"
+    images = arrays[key]
     if images.shape != SHAPES[subset] or images.dtype != np.uint8:
         raise ValueError(f"expected {key} uint8 {SHAPES[subset]}, got {images.dtype} {images.shape}")
     return images
