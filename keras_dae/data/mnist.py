@@ -1,7 +1,7 @@
 """MNIST and Fashion-MNIST: read from any of their file formats, or downloaded. MNIST's content is always verified.
 
-`keras.datasets` would not do: it imports a backend first, waits for the network without a time limit, verifies nothing of
-Fashion-MNIST, and knows only its own cache.
+`keras.datasets` would not do: it imports a backend first, waits for the network without a time limit, verifies nothing
+of Fashion-MNIST, and knows only its own cache.
 """
 
 import gzip
