@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 from conftest import assert_user_error
+from PIL import Image
 
 from keras_dae.config import RECIPES, TrainConfig
 from keras_dae.data.splits import DatasetSplits, EvaluationImages
@@ -74,7 +75,8 @@ def test_constant_images(train, validation, test, is_constant):
     def images(value):
         return np.full((2, 20, 20, 1), value, np.uint8) if value is not None else np.uint8([[[[1]], [[2]]]])
 
-    splits = DatasetSplits("grey", "", images(train), EvaluationImages(images(validation)), EvaluationImages(images(test)))
+    held_out = (EvaluationImages(images(value)) for value in (validation, test))
+    splits = DatasetSplits("grey", "", images(train), *held_out)
     if is_constant:
         with pytest.raises(UserError, match=f"got grey, in which every pixel of every image is {train};"):
             check_not_constant(splits)
@@ -91,7 +93,12 @@ def command(npz, run, *options):
 def test_constant_dataset(tmp_path, capsys):
     np.save(tmp_path / "black.npy", np.zeros((40, 28, 28), np.uint8))
     status = main(command(tmp_path / "black.npy", tmp_path / "run"))
-    assert_user_error(status, capsys.readouterr().err, "every pixel of every image is 0", "nothing to learn")
+    assert_user_error(status, capsys.readouterr().err, "different images in black", "got 1 among 40")
+    (tmp_path / "white").mkdir()
+    for size in range(64, 84):
+        Image.new("L", (size, 64), 255).save(tmp_path / f"white/{size}.png")
+    status = main(command(tmp_path / "white", tmp_path / "run"))
+    assert_user_error(status, capsys.readouterr().err, "got white, in which every pixel of every image is 255")
     assert not (tmp_path / "run").exists()
 
 

@@ -1,4 +1,6 @@
 import csv
+import dataclasses
+import gc
 import importlib.util
 import json
 import os
@@ -11,6 +13,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from conftest import assert_same_run, assert_user_error, run_module, weights
 from PIL import Image
 
@@ -25,6 +28,7 @@ from keras_dae.train import fit as fit_module
 from keras_dae.train.__main__ import main
 from keras_dae.train.fit import learning_rate
 from keras_dae.train.run import train_and_evaluate
+from keras_dae.train.tensorflow_errors import in_one_line
 
 FILES = {
     "config.json",
@@ -250,13 +254,101 @@ def test_collapsed_training_stops(tiny, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_images_that_vanish_while_training(tmp_path, photographs):
-    config = TrainConfig(dataset=str(photographs), epochs=2, batch_size=4)
-    dataset = load_dataset(config)
-    for file in photographs.rglob("*.*"):
+@pytest.mark.parametrize("change", ["vanish", "shrink", "grow", "same size", "damage"])
+def test_images_that_change_while_training(tmp_path, photographs, monkeypatch, change):
+    """The file is named, and the run is continued when it is as it was."""
+    config = TrainConfig(dataset=str(photographs), epochs=3, batch_size=4, initialization="he", channels=3)
+    whole = train_and_evaluate(config, tmp_path / "whole")
+    before = {file: file.read_bytes() for file in photographs.rglob("*.*")}
+
+    class Changer(fit_module.StopIfUseless):
+        def on_epoch_end(self, epoch, logs=None):
+            if epoch == 1:
+                for file in before:
+                    change_image(file, change)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fit_module, "StopIfUseless", Changer)
+        problem = r"No such file.*picture\d+" if change == "vanish" else r"picture\d+\.\w+ has changed"
+        with pytest.raises(UserError, match=rf"^training stopped, finished epochs are kept: .*{problem}") as caught:
+            train_and_evaluate(config, tmp_path / "run")
+    assert "\n" not in str(caught.value)
+    assert caught.value.status == 2
+    for file, content in before.items():
+        file.write_bytes(content)
+    assert_same_run(whole, train_and_evaluate(config, tmp_path / "run"))
+
+
+def change_image(file, change):
+    """Change an image file, in one of several ways."""
+    if change == "vanish":
         file.unlink()
-    with pytest.raises(UserError, match=r"finished epochs are kept: FileNotFoundError: .*No such file.*picture"):
+    elif change == "damage":
+        file.write_bytes(file.read_bytes()[:-100])
+    else:
+        with Image.open(file) as image:
+            width, height = image.size
+            size = {"shrink": (10, 10), "grow": (2 * width, 2 * height), "same size": (width, height)}[change]
+            Image.new("RGB", size, (1, 2, 3)).save(file, image.format)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (ValueError("bad value"), "finished epochs are kept: ValueError: bad value$"),
+        (TypeError("bad type"), "finished epochs are kept: TypeError: bad type$"),
+        (NotImplementedError("no"), "finished epochs are kept: NotImplementedError: no$"),
+        (UserError("scan.png has changed"), "finished epochs are kept: scan.png has changed$"),
+        (MemoryError("12 GiB"), "the memory is not enough .*12 GiB.*smaller --batch-size"),
+    ],
+)
+def test_exceptions_while_reading(tmp_path, photographs, error, expected):
+    """TensorFlow makes errors of several types of them."""
+    config = TrainConfig(dataset=str(photographs), epochs=1, batch_size=4)
+    dataset = load_dataset(config)
+
+    def read(index):
+        raise error
+
+    dataset = dataclasses.replace(dataset, train=dataclasses.replace(dataset.train, read=read))
+    with pytest.raises(UserError, match=expected):
         fit_module.fit(config, dataset, tmp_path / "checkpoint")
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (tf.errors.ResourceExhaustedError, "the memory is not enough (failed to allocate"),
+        (tf.errors.InternalError, "finished epochs are kept: failed to allocate"),
+        (tf.errors.FailedPreconditionError, "finished epochs are kept: failed to allocate"),
+    ],
+)
+def test_errors_of_tensorflow(error, expected):
+    with pytest.raises(UserError) as caught, in_one_line():
+        raise error(None, None, "failed to allocate memory\nhere are some thousand lines about it")
+    assert expected in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.slow
+def test_trainings_leave_no_graphs_and_no_gradients_of_others(tiny, tmp_path):
+    """TensorFlow keeps the functions of custom gradients for ever, and with them their graphs."""
+
+    def graphs():
+        gc.collect()
+        return sum(isinstance(thing, tf.Graph) for thing in gc.get_objects())
+
+    def register(run, dataset):
+        tf.RegisterGradient(f"Of{run.name}")(lambda *_: None)
+
+    counts = []
+    for number in range(3):
+        train_and_evaluate(tiny, tmp_path / f"run{number}", finish=register)
+        counts.append(graphs())
+    assert counts[1] == counts[2]
+    with pytest.raises(KeyError, match="Ofrun0"):  # it is still there
+        register(tmp_path / "run0.partial", None)
 
 
 @pytest.mark.slow

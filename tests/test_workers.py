@@ -115,21 +115,39 @@ def test_devices_divide_the_validation_images(images, replicas):
     assert sum(map(sum, sizes)) == (images if images >= replicas else images * replicas)
 
 
-def test_single_iterator_goes_on():
-    """Keras accepts the dataset, and iterating over it again continues where the last iteration stopped."""
+def test_validation_goes_on():
+    """Each validation in `fit` takes the next batches, and gives the mean loss of these batches alone."""
+    import keras
     import tensorflow as tf
-    from keras.src.trainers.data_adapters import get_data_adapter
 
-    from keras_dae.train.distributed import SingleIterator
+    from keras_dae.train.distributed import Distributed
 
     strategy = tf.distribute.MirroredStrategy(["CPU:0"])
-    numbers = strategy.distribute_datasets_from_function(lambda context: tf.data.Dataset.range(5).batch(1).repeat())
-    dataset = SingleIterator(numbers)
-    assert get_data_adapter(dataset).get_tf_dataset() is dataset
-    assert get_data_adapter(dataset).num_batches is None
-    seen = [int(next(iter(dataset))[0]) for _ in range(7)]
-    assert seen == [0, 1, 2, 3, 4, 0, 1]
-    assert dataset.element_spec == numbers.element_spec
+    with strategy.scope():
+        network = keras.Sequential([keras.Input((1, 1, 1)), keras.layers.Conv2D(1, 1, kernel_initializer="ones")])
+    model = Distributed(network, micro_batches=1, steps=1)
+    with strategy.scope():
+        model.compile(keras.optimizers.SGD(0.0), "mse")
+        model.optimizer.build(model.trainable_variables)
+        images = tf.zeros((1, 1, 1, 1))
+        strategy.run(model.compute_metrics, (images, images, images))
+
+    def numbers(context):
+        values = tf.data.Dataset.range(5).map(lambda number: tf.fill((1, 1, 1), tf.cast(number, tf.float32)))
+        return values.map(lambda value: (tf.zeros_like(value), value)).batch(1).repeat()
+
+    distribute = strategy.distribute_datasets_from_function
+    with strategy.scope():
+        history = model.fit(
+            distribute(numbers),
+            steps_per_epoch=2,
+            epochs=3,
+            validation_data=distribute(numbers),
+            validation_steps=2,
+            verbose=0,
+        ).history
+    assert history["val_loss"] == [(0 + 1) / 2, (4 + 9) / 2, (16 + 0) / 2]
+    assert history["loss"] == [(0 + 1) / 2, (4 + 9) / 2, (16 + 0) / 2]
 
 
 @pytest.mark.parametrize("batch", [0, 1, 5])

@@ -40,10 +40,10 @@ class SplitBatch(keras.Model):
         self.network, self.micro_batches = network, micro_batches
 
     def train_step(self, data):
-        # An optimizer adds up the gradients of all devices with a custom gradient. TensorFlow keeps its function for
-        # ever, about 12 MiB per training. In cross-replica context, Keras leaves that out; one device needs it not.
+        # Keras's optimizers add up the gradients of all devices, even of one. They use a custom gradient for that, whose
+        # graph TensorFlow keeps for ever, about 12 MiB per training. In cross-replica context, they do not.
         step, context = super().train_step, tf.distribute.get_replica_context()
-        if self.distribute_strategy.num_replicas_in_sync > 1:
+        if tf.distribute.has_strategy():
             return step(data)
         return context.merge_call(lambda strategy, data: step(data), args=(data,))
 
