@@ -111,7 +111,7 @@ def kill(process, what, choose=random):
     process.kill()
     process.communicate()
     deadline = time.monotonic() + START
-    while any(map(_lives, workers)):
+    while any(map(lives, workers)):
         assert time.monotonic() < deadline, "the driver was killed, but its workers go on"
         time.sleep(0.05)
     for number in others:  # Ray's agents, which notice it later
@@ -120,7 +120,8 @@ def kill(process, what, choose=random):
     return process.returncode == -signal.SIGKILL
 
 
-def _lives(pid):
+def lives(pid):
+    """Return whether a process has not ended."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes() != b""  # empty if it has ended and is a zombie
     except OSError:

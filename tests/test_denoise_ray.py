@@ -1,12 +1,15 @@
 """Ray gives the same files and pixels as the local engine, whatever crashes. The cluster has a separate network."""
 
+import contextlib
 import csv
 import io
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -19,7 +22,20 @@ pytest.importorskip("ray", reason="ray is not installed: pip install 'keras_dae[
 import pyarrow as pa
 import pyarrow.parquet as pq
 from alone import ALONE, why_not
-from campaign_ray import ROOT, campaign, content, denoise_locally, kill, png, write_inputs
+from campaign_ray import (
+    ROOT,
+    START,
+    campaign,
+    content,
+    denoise_locally,
+    kill,
+    lives,
+    png,
+    processes_beside,
+    start,
+    workers_beside,
+    write_inputs,
+)
 from pyarrow.fs import LocalFileSystem
 
 from keras_dae.denoise.__main__ import main
@@ -50,6 +66,11 @@ class Killed(ray_worker.Worker):
         if any(path.endswith(b"deadly.png") for path in table["source"].to_pylist()):
             os.kill(os.getpid(), signal.SIGKILL)
         return super().__call__(table)
+
+class Refusing(ray_worker.Worker):
+    def __init__(self, model, *others):
+        import ray
+        super().__init__(ray.put(b"no model"), *others)
 
 for _ in range(300):
     with contextlib.suppress(ConnectionError), socket.create_connection(("127.0.0.1", int(sys.argv[1]))):
@@ -222,6 +243,41 @@ def test_only_the_file_that_crashes_workers_fails(cluster, tmp_path):
     assert b"deadly.png" in made.pop("failed.csv") and made == expected
 
 
+def test_a_worker_that_cannot_start_ends_the_job(cluster, tree, tmp_path):
+    status, error = cluster.run(tree, tmp_path / "out", patches={"keras_dae.denoise.ray.chunks.Worker": "Refusing"})
+    assert_user_error(status, error, "a worker on", "cannot work: cannot load the model")
+    assert "died" not in error
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopping_stops_all_workers(number, alone, tmp_path):
+    """The campaign below does the same with SIGKILL."""
+    source = write_inputs(tmp_path / "in", shards=2, rows=1, files=20_000)
+    process = start(source, MODEL, tmp_path / "out")
+    deadline = time.monotonic() + START
+    while not list((tmp_path / "out").glob("[0-9]*")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    workers = workers_beside(process.pid)
+    others = processes_beside(process.pid).keys() - {process.pid}
+    assert workers
+    process.send_signal(number)
+    process.communicate(timeout=START)
+    assert process.returncode == 130 if number == signal.SIGINT else process.returncode  # Ray's handler chooses it
+    deadline = time.monotonic() + START
+    while any(map(lives, workers)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    left = [worker for worker in workers if lives(worker)]
+    for pid in filter(lives, others):  # Ray's own processes, which notice it later
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    assert left == []
+    finished = content(tmp_path / "out")
+    assert 0 < len(finished) < 20_000
+    assert all(decode(image) for name, image in finished.items() if name.endswith(".png"))
+
+
 @pytest.mark.slow
 def test_killed_drivers_and_workers(alone, tmp_path):
     source = write_inputs(tmp_path / "in", shards=6, rows=1500, files=1500)
@@ -247,7 +303,6 @@ def test_odd_names(tmp_path):
     Image.fromarray(np.zeros((30, 30), np.uint8)).save(given, "PNG")
     _, states, works = list_inputs([given], folder)
     assert _missing(LocalFileSystem(), folder, works, states) == works
-    assert _missing(LocalFileSystem(), folder, works) == works
     folder.mkdir()
     (folder / "photo").touch()
     assert _missing(LocalFileSystem(), folder, works, states) == works  # an empty output is not finished
