@@ -2,35 +2,32 @@
 
 The original's state_dict has the keys `encoder.0.weight` … `decoder.4.bias`, all float32. The kernels of Conv2d are
 (out, in, height, width), those of ConvTranspose2d (in, out, height, width). Keras has (height, width, in, out) and
-(height, width, out, in), and our kernels are also flipped (see `keras_dae.networks.autoencoder`). Both conversions
-only move numbers, so a round trip is bitwise identical.
+(height, width, out, in), and the kernels that are trained are also flipped (see `keras_dae.networks.autoencoder`). Both
+conversions only move numbers, so a round trip is bitwise identical.
 """
 
 import argparse
 import hashlib
 import os
-import pickle
 import sys
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from keras_dae._util.archives import UNREADABLE, check_archive
 from keras_dae._util.atomic import atomic_file, folder_to_replace, locked, staged_folder
 from keras_dae._util.json_files import write_json
-from keras_dae.errors import UserError, first_line, printable, run_command
+from keras_dae.errors import UserError, printable, run_command
 from keras_dae.networks.geometry import AUTOENCODER
+from keras_dae.networks.torch_file import import_torch, read_state_dict
 from keras_dae.runs.folder import RUN_FORMAT
 
 if TYPE_CHECKING:
     import keras
 
 LAYER_NAMES = tuple(layer.torch_name for layer in AUTOENCODER.layers)
-SUFFIXES = (".safetensors", ".pt", ".pth")
+TORCH_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin")
 
 StateDict = dict[str, np.ndarray]  # float32
 
@@ -54,12 +51,13 @@ def expected_shapes(channels: int) -> dict[str, tuple[int, ...]]:
 
 
 def load_state_dict(path: str | os.PathLike) -> StateDict:
-    """Return the state_dict in a file as float32 arrays, after checking that it is the original's.
+    """Return the weights in a file as the original's state_dict, float32 arrays.
 
-    No code in the file is run.
+    No code in the file is run. The content decides what the file is, not its ending. Of a checkpoint, the dict with the
+    weights is taken; prefixes such as `module.` are removed; half and bfloat16 become float32.
 
     Args:
-        path: `.safetensors`, or `.pt` / `.pth`, which need torch to be installed.
+        path: safetensors, or a file of `torch.save`, which needs torch to be installed.
 
     Raises:
         UserError: the file is missing, damaged or of another kind, or its keys, shapes or types are not the original's.
@@ -71,50 +69,12 @@ def load_state_dict(path: str | os.PathLike) -> StateDict:
         load_state_dict("original.safetensors")["encoder.0.weight"].shape  # (16, 1, 3, 3)
     """
     path = Path(path)
-    if path.suffix not in SUFFIXES:
-        raise UserError(f"expected a file ending in {', '.join(SUFFIXES)}, got {path}")
     if not os.path.isfile(path):
         what = "a folder" if os.path.isdir(path) else "not there"
         raise UserError(f"expected a file of PyTorch weights, got {path}, which is {what}")
-    state = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+    state = read_state_dict(path, expected_shapes(1).keys())
     _check_state_dict(path, state)
     return state
-
-
-def _read_safetensors(path: Path) -> StateDict:
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    try:
-        return load_file(path)
-    except (SafetensorError, *UNREADABLE) as error:
-        raise UserError(f"cannot read {path} as safetensors: {error}") from None
-
-
-def _read_torch(path: Path) -> StateDict:
-    torch = _import_torch(path)
-    try:
-        if zipfile.is_zipfile(path):  # PyTorch does not verify the checksums
-            check_archive(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        return {key: tensor.numpy() for key, tensor in state.items()}
-    except (pickle.UnpicklingError, AttributeError, TypeError, ImportError) as error:
-        raise UserError(
-            f"{path} is not a plain state_dict, and nothing else is loaded, since it could run code; save it with "
-            f"torch.save(model.state_dict(), ...): {first_line(error)}"
-        ) from None
-    except (*UNREADABLE, IndexError, AssertionError) as error:
-        raise UserError(f"cannot read {path} as PyTorch weights: {first_line(error)}") from None
-
-
-def _import_torch(path: Path) -> ModuleType:
-    try:
-        import torch
-    except ImportError:
-        raise UserError(
-            f"{path.suffix} files need PyTorch (pip install torch); or save the weights as .safetensors, which does not"
-        ) from None
-    return torch
 
 
 def _check_state_dict(name: str | os.PathLike, state: StateDict) -> None:
@@ -128,7 +88,9 @@ def _check_state_dict(name: str | os.PathLike, state: StateDict) -> None:
         for key, shape in expected.items()
         if key in state and state[key].shape != shape
     ]
-    problems += [f"{key} is {v.dtype}, expected float32" for key, v in state.items() if v.dtype != np.float32]
+    problems += [
+        f"{key} is {v.dtype}, which float32 cannot hold exactly" for key, v in state.items() if v.dtype != np.float32
+    ]
     problems += [
         f"{key} holds NaN or infinity" for key, v in state.items() if v.dtype.kind == "f" and not np.isfinite(v).all()
     ]
@@ -163,37 +125,35 @@ def to_state_dict(model: "keras.Model") -> StateDict:
 
         to_state_dict(build_autoencoder(seed=0))["decoder.4.bias"].shape  # (1,)
     """
-    weights = model.get_weights()
-    if len(weights) != 2 * len(LAYER_NAMES):
-        raise UserError(f"expected a model with {2 * len(LAYER_NAMES)} weights, got {len(weights)}: not this network")
+    from keras_dae.networks.stored_form import layer_weights
+
     state = {}
-    for name, kernel, bias in zip(LAYER_NAMES, weights[::2], weights[1::2]):
-        if kernel.ndim != 4:
-            raise UserError(f"expected a kernel of 4 dimensions for {name}, got {kernel.shape}: not this network")
-        state[f"{name}.weight"] = np.ascontiguousarray(kernel[::-1, ::-1].transpose(3, 2, 0, 1))
+    for name, (kernel, bias) in zip(LAYER_NAMES, layer_weights(model)):
+        state[f"{name}.weight"] = np.ascontiguousarray(kernel.transpose(3, 2, 0, 1))
         state[f"{name}.bias"] = bias
     _check_state_dict(getattr(model, "name", "the model"), state)
     return state
 
 
 def save_state_dict(state: StateDict, path: str | os.PathLike) -> None:
-    """Write a state_dict atomically as `.safetensors`, or with torch as `.pt` / `.pth`.
+    """Write a state_dict atomically as `.safetensors`, or with torch as `.pt`, `.pth`, `.ckpt` or `.bin`.
 
     Raises:
         UserError: the file name has another ending, torch is missing, or the file cannot be written.
     """
     path = Path(path)
-    if path.suffix == ".safetensors":
+    suffix = path.suffix.lower()
+    if suffix == ".safetensors":
         from safetensors.numpy import save_file
 
         with atomic_file(path) as temporary:
             save_file(state, temporary)
-    elif path.suffix in SUFFIXES:
-        torch = _import_torch(path)
+    elif suffix in TORCH_SUFFIXES:
+        torch = import_torch(path)
         with atomic_file(path) as temporary:
             torch.save({key: torch.from_numpy(value) for key, value in state.items()}, temporary)
     else:
-        raise UserError(f"expected a file ending in {', '.join(SUFFIXES)}, got {path}")
+        raise UserError(f"expected a file ending in .safetensors, {', '.join(TORCH_SUFFIXES)}, got {path}")
 
 
 def import_weights(path: str | os.PathLike, output_dir: str | os.PathLike) -> None:
@@ -244,7 +204,7 @@ def parser(prog: str = "python -m keras_dae.torch_weights") -> argparse.Argument
     )
     commands = parser.add_subparsers(required=True)
     command = commands.add_parser("import", help="make a run folder from a PyTorch file")
-    command.add_argument("path", metavar="FILE", help="state_dict: .safetensors, .pt or .pth")
+    command.add_argument("path", metavar="FILE", help="state_dict or checkpoint: safetensors, or a file of torch.save")
     command.add_argument("--output-dir", required=True, help="run folder to make")
     command.set_defaults(function=import_weights)
     command = commands.add_parser("export", help="make a PyTorch file from a run folder")

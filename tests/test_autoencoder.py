@@ -14,14 +14,16 @@ def test_parameters_and_names(channels, parameters):
     assert model.count_params() == parameters
     assert [operation.name for operation in model.operations] == [
         "noisy",
-        "flip_in",
+        "flip_rows_in",
+        "flip_columns_in",
         "encoder_conv1",
         "encoder_conv2",
         "encoder_conv3",
         "decoder_conv_transpose1",
         "decoder_conv_transpose2",
         "decoder_conv_transpose3",
-        "flip_out",
+        "flip_rows_out",
+        "flip_columns_out",
     ]
 
 

@@ -3,8 +3,8 @@
 In PyTorch, `padding=1, stride=2` pads one pixel on each side. If the size is even, the last of them is never read, so
 only the pixel *before* the image counts. TensorFlow's `same` pads one pixel *after* the image. So the model flips both
 axes of its input, its kernels are flipped too, and its output is flipped back. Then `same` is exactly PyTorch's
-padding for every image size. The model needs only built-in layers: no padding or cropping layers, which would take a
-third of a training step, and no custom class to load.
+padding for every image size, without padding and cropping layers, which would take a part of each training step. Files
+hold the network with those layers, see `keras_dae.networks.stored_form`.
 """
 
 import math
@@ -17,8 +17,12 @@ import numpy as np
 from keras_dae.config import INITIALIZATIONS
 from keras_dae.errors import UserError
 from keras_dae.networks.geometry import AUTOENCODER
+from keras_dae.networks.keras_settings import standard_settings
+
+FLIPS = ("flip_rows_in", "flip_columns_in"), ("flip_rows_out", "flip_columns_out")
 
 
+@standard_settings()
 def build_autoencoder(
     image_shape: tuple[int | None, int | None, int] = (None, None, 1),
     initialization: str = "he",
@@ -55,7 +59,7 @@ def build_autoencoder(
     logit = math.log(mean / (1 - mean))  # the sigmoid of it is `mean`
 
     noisy = keras.Input((height, width, channels), name="noisy")
-    x = keras.ops.flip(noisy, axis=(1, 2))
+    x = flip(noisy)
     inputs = channels
     for layer in AUTOENCODER.layers:
         filters, kernel, stride = layer.filters or channels, layer.kernel, layer.stride
@@ -76,11 +80,20 @@ def build_autoencoder(
             ),
         )(x)
         inputs = filters
-    denoised = keras.ops.flip(x, axis=(1, 2))
-    model = keras.Model(noisy, denoised, name="denoising_autoencoder")
+    model = keras.Model(noisy, flip(x), name="denoising_autoencoder")
     # `ops.flip` takes no name, and Keras would number it by what else the process has built.
-    model.operations[1].name, model.operations[-1].name = "flip_in", "flip_out"
+    for flips, names in zip((model.operations[1:3], model.operations[-2:]), FLIPS):
+        for operation, name in zip(flips, names):
+            operation.name = name
     return model
+
+
+def flip(images: Any) -> Any:
+    """Return images `(batch, height, width, channels)` with their rows and their columns in the opposite order.
+
+    Keras 3.12 and 3.13 fail on a flip of two axes at once.
+    """
+    return keras.ops.flip(keras.ops.flip(images, axis=1), axis=2)
 
 
 def initializers(initialization: str, seed: int | None) -> Callable[..., dict[str, Any]]:

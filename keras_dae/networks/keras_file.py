@@ -1,4 +1,4 @@
-"""The Keras file of a run: written without optimizer or metrics, read without running code from it."""
+"""The Keras file of a run: any Keras 3 from 3.3 on loads it on any backend; reading one runs no code from it."""
 
 import json
 import os
@@ -11,31 +11,41 @@ import keras
 from keras_dae._util.archives import UNREADABLE, check_archive
 from keras_dae._util.atomic import atomic_file
 from keras_dae.errors import UserError, first_line
+from keras_dae.networks.autoencoder import flip
+from keras_dae.networks.keras_settings import standard_settings
+from keras_dae.networks.stored_form import stored_config, to_stored_form
 
 MEMBERS = {"config.json", "metadata.json", "model.weights.h5"}  # files in a .keras archive
-# A file that names any class but these, which our networks consist of, is refused before Keras builds it.
-ALLOWED_CLASSES = ("Functional", "InputLayer", "Conv2D", "Conv2DTranspose", "Activation", "ReLU", "Flip", "DTypePolicy")
-ALLOWED_MODULES = (
-    "keras",
-    "keras.layers",
-    "keras.initializers",
-    "keras.src.models.functional",
-    "keras.src.ops.numpy",
-)
+# The classes that our networks consist of. A file that names another one is refused before Keras builds it.
+ALLOWED_CLASSES = {
+    "keras": ("Sequential", "DTypePolicy"),
+    "keras.layers": ("InputLayer", "Conv2D", "Conv2DTranspose", "ZeroPadding2D", "Cropping2D", "Activation", "ReLU"),
+    # Files of before have these; Keras itself wrote these paths.
+    "keras.src.models.functional": ("Functional",),
+    "keras.src.ops.numpy": ("Flip",),
+}
+INITIALIZERS = "keras.initializers"  # all classes of this module are allowed
 
 
+@standard_settings()
 def save_model(model: keras.Model, path: str | os.PathLike) -> None:
-    """Write the network and its weights atomically, without optimizer and metrics, so that any Keras can load it.
+    """Write the network in its stored form atomically, without optimizer and metrics.
 
     Raises:
-        UserError: the file cannot be written.
+        UserError: the file cannot be written, or `model` is another network.
     """
-    plain = keras.Model.from_config(model.get_config())
-    plain.set_weights(model.get_weights())
+    stored = to_stored_form(model)
     with atomic_file(path) as temporary:
-        plain.save(temporary)
+        stored.save(temporary)
+        with zipfile.ZipFile(temporary) as archive:
+            members = {name: archive.read(name) for name in archive.namelist()}
+        members["config.json"] = json.dumps(stored_config(model.input_shape[1:])).encode()
+        with zipfile.ZipFile(temporary, "w") as archive:
+            for name, content in members.items():
+                archive.writestr(name, content)
 
 
+@standard_settings()
 def load_model(path: str | os.PathLike) -> keras.Model:
     """Return the Keras model in a `.keras` file.
 
@@ -52,9 +62,18 @@ def load_model(path: str | os.PathLike) -> keras.Model:
                 raise ValueError(f"expected {', '.join(sorted(MEMBERS))} in it, got also {', '.join(sorted(others))}")
             _check_classes(json.loads(archive.read("config.json")))
         model: Any = keras.models.load_model(path, compile=False, safe_mode=True)
+        return model if isinstance(model, keras.Sequential) else _with_flips_of_one_axis(model)
     except (*UNREADABLE, AttributeError, RecursionError) as error:
         raise UserError(f"cannot load {path} as a Keras model: {first_line(error)}") from None
-    return model
+
+
+def _with_flips_of_one_axis(model: keras.Model) -> keras.Model:
+    """Return a network of an earlier file with the same layers; its flips of two axes fail in Keras 3.12 and 3.13."""
+    noisy, *others = model.operations
+    x = noisy.output
+    for operation in others:
+        x = flip(x) if type(operation).__name__ == "Flip" else operation(x)
+    return keras.Model(noisy.output, x, name=model.name)
 
 
 def _check_classes(config: Any) -> None:
@@ -65,7 +84,7 @@ def _check_classes(config: Any) -> None:
     if not isinstance(config, dict):
         return
     name, module = config.get("class_name"), config.get("module")
-    is_ours = module in ALLOWED_MODULES and (name in ALLOWED_CLASSES or module == "keras.initializers")
+    is_ours = module == INITIALIZERS or name in ALLOWED_CLASSES.get(str(module), ())
     if name not in (None, "__keras_tensor__") and not is_ours:
         raise ValueError(
             f"it contains {module}.{name}, so it is not this network; it is not loaded, because it could run code"
