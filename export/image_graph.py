@@ -84,7 +84,7 @@ def _range_white(maximum, declared_bits):
     whites = tf.constant([2**bits - 1 for bits in (*range(MIN_WHITE_BITS, MAX_WHITE_BITS + 1), 16)])
     smallest = whites[tf.searchsorted(whites, maximum[None])[0]]
     declared = 2**declared_bits - 1
-    is_depth = (MIN_WHITE_BITS < declared_bits) & (declared_bits <= MAX_WHITE_BITS)
+    is_depth = (declared_bits > MIN_WHITE_BITS) & (declared_bits <= MAX_WHITE_BITS)
     is_believed = is_depth & (smallest < whites[-1]) & (maximum <= declared)
     return tf.where(maximum == 0, whites[-1], tf.where(is_believed, declared, smallest))
 

@@ -1,11 +1,14 @@
 """Quantize a run's ONNX file, and measure how much PSNR the 8-bit model loses on noisy test images."""
 
+import dataclasses
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from export.parity.cases import parity_inputs
+from export.parity.check import TOLERANCE, int8_cases, rms
 from keras_dae._util.batches import run_in_batches
 from keras_dae._util.environment import no_telemetry
 from keras_dae.config import TrainConfig
@@ -14,7 +17,7 @@ from keras_dae.data.patches import PatchStream
 from keras_dae.data.splits import DatasetSplits, EvaluationImages
 from keras_dae.errors import UserError
 
-CALIBRATION_BATCHES = 8
+CALIBRATION_BATCHES = 8  # of noisy training images, which fix the ranges of the activations
 MAX_INT8_LOSS = 0.1  # dB of PSNR
 
 
@@ -27,17 +30,29 @@ class Int8Loss:
         psnr_lost_db: by how many dB that is less than the float model's PSNR.
         test_images: how many images were measured.
         bytes: size of the 8-bit file.
+        rms_error_to_float: largest root mean square difference between the outputs of the two models, for a batch of
+            digits of the parity check, on the [0, 1] scale.
     """
 
     psnr_db: float
     psnr_lost_db: float
     test_images: int
     bytes: int
+    rms_error_to_float: float
 
     @property
     def is_too_high(self) -> bool:
         """Whether the 8-bit model loses more than MAX_INT8_LOSS."""
         return self.psnr_lost_db > MAX_INT8_LOSS
+
+    @property
+    def parity_tolerance(self) -> float:
+        """The root mean square error that the 8-bit model may have against Keras on the digits of the parity check.
+
+        The float model may differ from Keras by TOLERANCE, and the 8-bit model differs from the float model as
+        measured. The sum bounds the difference to Keras (triangle inequality).
+        """
+        return self.rms_error_to_float + TOLERANCE
 
 
 def quantize_and_measure(
@@ -70,12 +85,18 @@ def quantize_and_measure(
 def calibration_images(training_images: np.ndarray | PatchStream, config: TrainConfig) -> np.ndarray:
     """Return noisy training images: float32 `(n, height, width, channels)` in [0, 1].
 
+    They are CALIBRATION_BATCHES batches of the size that is the recipe's default, or of all images if there are fewer.
+    The options `--batch-size` and `--epochs` of the run have no effect.
+
     Args:
         training_images: the training images of a dataset.
-        config: says which noise is added, and how many images a batch has.
+        config: says which noise is added.
     """
     from keras_dae.data.batches import training_batches
 
+    batch_size = TrainConfig.from_recipe(config.recipe).batch_size
+    epochs = max(config.epochs, CALIBRATION_BATCHES)  # each has at least one batch
+    config = dataclasses.replace(config, batch_size=batch_size, epochs=epochs)
     batches = training_batches(training_images, config).take(CALIBRATION_BATCHES)
     return np.concatenate([batch.numpy() for batch, _ in batches])
 
@@ -97,17 +118,24 @@ def measure_int8_loss(
     with no_telemetry():
         import onnxruntime
 
+    float_model, int8_model = (
+        onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]) for path in (float_path, int8_path)
+    )
+
+    def run(session, noisy):
+        return run_in_batches(lambda batch: session.run(None, {"noisy": batch})[0], noisy)
+
     noisy, clean = evaluation_images(test_images, config)
-
-    def psnr(path):
-        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-        denoised = run_in_batches(lambda batch: session.run(None, {"noisy": batch})[0], noisy)
-        return mean_metrics(clean, denoised, test_images.image_index)["psnr"]
-
-    float_psnr, int8_psnr = psnr(float_path), psnr(int8_path)
+    float_psnr, int8_psnr = (
+        mean_metrics(clean, run(session, noisy), test_images.image_index)["psnr"]
+        for session in (float_model, int8_model)
+    )
+    digits = int8_cases(parity_inputs(clean.shape[-1]))
+    errors = [rms(run(int8_model, batch) - run(float_model, batch)) for batch in digits.values()]
     return Int8Loss(
         psnr_db=int8_psnr,
         psnr_lost_db=float_psnr - int8_psnr,
         test_images=test_images.image_count,
         bytes=os.path.getsize(int8_path),
+        rms_error_to_float=max(errors),
     )

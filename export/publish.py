@@ -36,7 +36,8 @@ def publish(artefacts: dict[str, Path], entries: Entries, target: Path) -> dict[
 
     before = read_json(target / "parity.json") if (target / "parity.json").is_file() else {}
     replaced = {name: _replaced(places[name], before.get(name)) for name in files}
-    write_json(target / "parity.json", before | {name: entry | replaced.get(name, {}) for name, entry in published.items()})
+    during = {name: entry | replaced.get(name, {}) for name, entry in published.items()}
+    write_json(target / "parity.json", before | during)
     for name, path in artefacts.items():
         places[name].parent.mkdir(exist_ok=True)
         _sync_all(path)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from export.artefacts import ARTEFACT_NAMES, DEFAULT_FORMATS, check_formats, check_installed
 from export.int8_loss import MAX_INT8_LOSS, quantize_and_measure
-from export.parity.check import ParityError, verify
+from export.parity.check import INT8_TOLERANCE, ParityError, verify
 from export.publish import publish
 from keras_dae import __version__
 from keras_dae._util.atomic import locked, scratch_folder
@@ -86,8 +86,7 @@ def export_run(
         int8_is_left_out = int8_loss is not None and int8_loss.is_too_high
         if int8_is_left_out:
             del artefacts["int8"]
-        # The PSNR above judges the 8-bit model. Here it only has to give finite pixels of the right shape.
-        entries = verify(model, artefacts, int8_tolerance=1.0)
+        entries = verify(model, artefacts, int8_loss.parity_tolerance if int8_loss else INT8_TOLERANCE)
         if int8_loss and "int8" in entries:
             entries["int8"] |= dataclasses.asdict(int8_loss)
         placed = publish(artefacts, entries, target)

@@ -11,7 +11,6 @@ import onnx
 
 from keras_dae._util.atomic import atomic_file
 from keras_dae._util.environment import no_telemetry
-from keras_dae.networks.geometry import AUTOENCODER
 
 with no_telemetry():
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
@@ -27,8 +26,8 @@ def export_int8(float_path: str | os.PathLike, path: str | os.PathLike, noisy: n
     Args:
         float_path: the file that `export_onnx` wrote.
         path: the .onnx file to write.
-        noisy: noisy training images that calibrate the ranges of the activations: float32
-            `(n, height, width, channels)` in [0, 1].
+        noisy: noisy images, like those that the network was trained on. They calibrate the ranges of the activations:
+            float32 `(n, height, width, channels)` in [0, 1].
 
     Raises:
         UserError: the file cannot be written.
@@ -40,8 +39,8 @@ def export_int8(float_path: str | os.PathLike, path: str | os.PathLike, noisy: n
         export_onnx(model, "model.onnx")
         export_int8("model.onnx", "model.int8.onnx", noisy_training_images[:1000])
     """
-    first = AUTOENCODER.layers[0].name
-    with atomic_file(path) as temporary, _without_log_warnings():
+    first = first_layer(onnx.load(os.fspath(float_path)).graph)
+    with atomic_file(path) as temporary, without_advice():
         quantize_static(
             Path(float_path),
             temporary,
@@ -51,19 +50,36 @@ def export_int8(float_path: str | os.PathLike, path: str | os.PathLike, noisy: n
             weight_type=QuantType.QInt8,
             per_channel=True,
             op_types_to_quantize=["Conv", "Relu"],
-            nodes_to_exclude=[f"{first}/BiasAdd", f"{first}/Relu"],  # one input channel: faster in floats
+            nodes_to_exclude=[node.name for node in first],  # one input channel: faster in floats
         )
         onnx.checker.check_model(onnx.load(os.fspath(temporary)), full_check=True)
 
 
+def first_layer(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    """Return the first convolution and the activation that reads it. The convolutions of the graph are a chain."""
+    convolution = next(node for node in graph.node if node.op_type == "Conv")  # ONNX sorts the nodes
+    return [convolution, *(node for node in graph.node if convolution.output[0] in node.input)]
+
+
 @contextlib.contextmanager
-def _without_log_warnings() -> Iterator[None]:
-    """Suppress onnxruntime's advice to preprocess the model, which would change nothing here."""
-    logging.disable(logging.WARNING)
+def without_advice() -> Iterator[None]:
+    """Drop onnxruntime's advice to preprocess the model, which would change nothing here.
+
+    onnxruntime logs with the root logger. Its functions also give the root logger a handler if it has none, so it has
+    one while the block lasts.
+    """
+    root, handler = logging.getLogger(), logging.NullHandler()
+    root.addFilter(_is_not_advice)
+    root.addHandler(handler)
     try:
         yield
     finally:
-        logging.disable(logging.NOTSET)
+        root.removeHandler(handler)
+        root.removeFilter(_is_not_advice)
+
+
+def _is_not_advice(record: logging.LogRecord) -> bool:
+    return record.levelno > logging.WARNING or "onnxruntime" not in record.pathname
 
 
 class CalibrationBatches(CalibrationDataReader):

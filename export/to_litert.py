@@ -36,6 +36,8 @@ def export_litert(model: keras.Model, path: str | os.PathLike) -> None:
     noisy = keras.Input((None, None, model.input_shape[-1]), name="noisy")
     deployed = keras.Model(noisy, {"denoised": Deployed(network(model, tf.int32))(noisy)})
     with atomic_file(path) as temporary:
+        # Keras's exporter uses the converter of tf.lite, so its settings are named by tf.lite, too. It is public, but
+        # deprecated; a test names the version that has it.
         builtins_only = {"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS]}
         deployed.export(temporary, format="litert", verbose=False, target_spec=builtins_only)
 

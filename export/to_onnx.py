@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import onnx
@@ -105,14 +105,15 @@ def _used_constants(graph: onnx.GraphProto, nodes: Iterable[onnx.NodeProto]) -> 
     return [constants[name] for name in used]
 
 
-def _new_names(nodes: Iterable[onnx.NodeProto], constants: Iterable[onnx.TensorProto]) -> dict[str, str]:
+def _new_names(nodes: Sequence[onnx.NodeProto], constants: Iterable[onnx.TensorProto]) -> dict[str, str]:
     """Return old name -> new name, for all nodes, tensors and constants.
 
-    Small constants that are not biases become `constant_<n>`, in the order given. In all other names, tf2onnx's
-    numbers are counted from 0 in the order of their first appearance: with `pad__71` and `crop__9` it is `pad__0` and
-    `crop__1`.
+    Small constants that are not biases of convolutions become `constant_<n>`, in the order given. In all other names,
+    tf2onnx's numbers are counted from 0 in the order of their first appearance: with `pad__71` and `crop__9` it is
+    `pad__0` and `crop__1`.
     """
-    small = [constant.name for constant in constants if "/bias" not in constant.name and len(constant.dims) < 2]
+    biases = {name for node in nodes if node.op_type == "Conv" for name in node.input[2:]}
+    small = [constant.name for constant in constants if constant.name not in biases and len(constant.dims) < 2]
     names = dict.fromkeys(name for node in nodes for name in (node.name, *node.input, *node.output))
     others = [name for name in names if name not in small]
     numbers = dict.fromkeys(number for name in others for number in re.findall(r"__([0-9]+)", name))

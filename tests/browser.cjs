@@ -211,7 +211,7 @@ async function idle(page) {
 async function shown(page) {
   return page.evaluate(() => {
     const text = (id) => document.getElementById(id).textContent;
-    const ids = ["message", "noisy-psnr", "denoised-psnr", "facts", "about", "meaning", "factor-value"];
+    const ids = ["message", "noisy-psnr", "denoised-psnr", "facts", "about", "note", "meaning", "factor-value"];
     return { title: document.title, ...Object.fromEntries(ids.map((id) => [id, text(id)])) };
   });
 }

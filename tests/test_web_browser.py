@@ -104,6 +104,8 @@ def test_photograph_keeps_its_size(way, browser, isolated, tmp_path):
     assert "300×200" in shown["facts"]
     expected = load_denoiser(MODELS[0][1])(grey)
     assert np.abs(np.array(shown["denoised"]) - expected).max() <= 1
+    assert "trained only on mnist" in shown["note"]
+    assert "8-bit" not in shown["note"]
 
 
 def test_a_second_finger_neither_draws_nor_ends_the_line(browser, isolated):

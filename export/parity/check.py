@@ -24,7 +24,8 @@ TOLERANCE = 1e-5  # maximum error of a pixel, on the [0, 1] scale
 PNG_TOLERANCE = 1  # of 255: a value halfway between two levels may be rounded to either
 INT8_TOLERANCE = 0.1  # root mean square error of a batch, on the [0, 1] scale, if parity.json has no earlier value
 INT8_SLACK = 0.01  # how much the root mean square error may exceed that earlier value, on another machine
-INT8_KINDS = ("digits", "zeros")  # 8 bits clip values that calibration never saw, as in random and all-white images
+INT8_KINDS = ("digits", "zeros")
+RUN_SECONDS = 600  # an artefact may take so long for all cases; usually it takes about ten seconds
 RECORDED_PACKAGES = {  # format -> packages whose versions are recorded, besides Keras and NumPy
     "saved_model": ("tensorflow",),
     "onnx": ("onnx", "onnxruntime"),
@@ -46,8 +47,8 @@ def verify(
         model: the Keras model that was exported.
         artefacts: format -> path. Formats: `saved_model`, `onnx`, `int8`, `litert`.
         int8_tolerance: root mean square error that an 8-bit model may have on digits, on the [0, 1] scale. How much
-            is acceptable depends on the images that the network was trained on, so `export.export_run` judges an
-            8-bit model by the PSNR that it loses on those.
+            is acceptable depends on the images that the network was trained on. So `export.export_run` judges an 8-bit
+            model by the PSNR that it loses on those, and the tolerance is what it measured on digits.
 
     Returns:
         format -> entry, as parity.json holds them: the errors and tolerances, the cases, and the versions of packages.
@@ -106,12 +107,24 @@ def check_png(outputs: Arrays, inputs: Arrays, model: "keras.Model") -> tuple[di
 
 
 def check_int8(outputs: Arrays, expected: Arrays, tolerance: float) -> tuple[dict, list[str]]:
-    """Check that no pixel is NaN or more than 1 from Keras, and that INT8_KINDS are close. Else like `check_float`."""
+    """Check that pixels are at most 1 from Keras and not NaN, and `int8_cases` close. Else like `check_float`."""
     errors, problems = compare(outputs, expected, tolerance=1)
-    calibrated = {name: right for name, right in expected.items() if name.startswith(INT8_KINDS)}
-    rms, rms_problems = compare(outputs, calibrated, tolerance, lambda error: np.sqrt(np.mean(error**2)))
-    entry = {"max_abs_error": max(errors), "max_rms_error": max(rms), "tolerance": tolerance}
+    rms_errors, rms_problems = compare(outputs, int8_cases(expected), tolerance, rms)
+    entry = {"max_abs_error": max(errors), "max_rms_error": max(rms_errors), "tolerance": tolerance}
     return entry, problems + [problem for problem in rms_problems if problem not in problems]
+
+
+def int8_cases(arrays: Arrays) -> Arrays:
+    """Return the cases that an 8-bit model must be close on.
+
+    8 bits clip values that calibration never saw, as in random and all-white images.
+    """
+    return {name: array for name, array in arrays.items() if name.startswith(INT8_KINDS)}
+
+
+def rms(error: np.ndarray) -> float:
+    """Return the root of the mean of the squares."""
+    return float(np.sqrt(np.mean(np.square(error, dtype=np.float64))))
 
 
 def compare(
@@ -150,13 +163,19 @@ def run_in_fresh_process(path: str | os.PathLike, inputs: Arrays) -> Arrays:
     """Run an artefact on `inputs` in a new Python process, by consumer.py, and return its outputs under the same names.
 
     Raises:
-        ParityError: the artefact does not run.
+        ParityError: the artefact does not run, or not within RUN_SECONDS.
     """
     with tempfile.TemporaryDirectory() as folder:
         files = [str(Path(folder, name)) for name in ("inputs.npz", "outputs.npz")]
         np.savez(files[0], **inputs)  # type: ignore[arg-type]  # no input is called allow_pickle
         command = [sys.executable, "-P", str(Path(__file__).with_name("consumer.py")), os.fspath(path), *files]
-        done = subprocess.run(command, capture_output=True, text=True)
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=RUN_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise ParityError(
+                f"{Path(path).name} did not finish the parity check within {RUN_SECONDS} seconds; "
+                "is the machine busy? Try again"
+            ) from None
         if done.returncode:
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]
             raise ParityError(f"{Path(path).name} does not run: {last}")

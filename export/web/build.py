@@ -33,8 +33,8 @@ def build_site(
 ) -> Path:
     """Write the site into a folder, atomically. Return the folder.
 
-    The site has the float model and the 8-bit model of the first run. To keep the page small, it has only the 8-bit
-    models of the other runs, or the float models of runs without an 8-bit model.
+    The site has the float model of each run, and the 8-bit model of the first run, to compare. 8-bit models suit only
+    images like the training images, and the page takes any picture.
 
     Args:
         output_dir: the folder to write.
@@ -88,10 +88,9 @@ def _write_models(site: Path, models: NamedRuns) -> None:
 def _model_files(models: NamedRuns) -> Iterator[tuple[str, Literal["float", "int8"], Path]]:
     """Yield `(name, precision, path)` of the .onnx files that go into the site."""
     for index, (name, run) in enumerate(models):
-        floats, int8 = Path(run, "model.onnx"), Path(run, "model.int8.onnx")
-        if index == 0 or not int8.is_file():
-            yield name, "float", floats
-        if int8.is_file():
+        yield name, "float", Path(run, "model.onnx")
+        int8 = Path(run, "model.int8.onnx")
+        if index == 0 and int8.is_file():
             yield name, "int8", int8
 
 

@@ -12,6 +12,7 @@ from keras_dae.errors import UserError, first_line
 
 PACKAGE = "onnxruntime-web"
 PACKAGE_VERSION = "1.30.0"  # the version that npm fetches
+NPM_SECONDS = 300  # to fetch 40 MB
 # File in the package -> file in the site. These are the files that run on the processor. The names end in .js, because
 # some hosts do not send .mjs files as JavaScript, and then browsers refuse to run them.
 RUNTIME_FILES = {
@@ -59,7 +60,12 @@ def _fetch(work: Path) -> Path:
             f"expected npm, to fetch {PACKAGE}, or --node-modules with a folder that holds it; found neither"
         )
     command = [npm, "pack", "--loglevel=error", f"{PACKAGE}@{PACKAGE_VERSION}"]
-    done = subprocess.run(command, cwd=work, capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(command, cwd=work, capture_output=True, text=True, check=False, timeout=NPM_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise UserError(
+            f"npm did not fetch {PACKAGE} within {NPM_SECONDS} seconds; give --node-modules with a folder that holds it"
+        ) from None
     archives = list(work.glob("*.tgz"))
     if done.returncode or not archives:
         reason = first_line(done.stderr) if done.stderr.strip() else f"exit status {done.returncode}"

@@ -64,7 +64,9 @@ async function show({ clean, noise, model }) {
   const threads = `${model.threads} thread${model.threads > 1 ? "s" : ""}`;
   $("facts").textContent = `${width}×${height} pixels in ${denoised.milliseconds.toFixed(1)} ms on ${threads}.`;
   const warning = `It was trained only on ${model.dataset}, and treats this picture like those.`;
-  $("note").textContent = model.dataset && !isDigit(clean) ? warning : "";
+  const int8Warning = "The 8-bit model may be far from the float model on such a picture.";
+  const warnings = [model.dataset && warning, model.format === "int8" && int8Warning].filter(Boolean);
+  $("note").textContent = isDigit(clean) ? "" : warnings.join(" ");
   if (!performance.getEntriesByName("denoised").length) performance.mark("denoised"); // for benchmarks/web_page.py
 }
 
@@ -97,7 +99,9 @@ function setModel(model) {
     model.noise_factor && `of strength ${model.noise_factor}`,
   ].filter(Boolean);
   const trained = training.length ? `Trained ${training.join(" ")}; ` : "";
-  $("about").textContent = `${trained}${Math.round(model.bytes / 1000)} KB.`;
+  const precision = model.format === "int8"
+    ? "computes with 8-bit integers, whose ranges fit images like the training images; " : "";
+  $("about").textContent = `${trained}${precision}${Math.round(model.bytes / 1000)} KB.`;
   refresh();
 }
 
