@@ -396,6 +396,13 @@ def test_pages_that_are_not_there():
             decode(made_tiff(page_, chain_end=place))
 
 
+def test_pixels_among_the_tags():
+    """Writing them would destroy the file. It is refused."""
+    kind, pages = decode(one(tags={273: (4, [4])})[0])
+    with pytest.raises(OSError, match="lie where its tags are"):
+        encode(kind, pages)
+
+
 def test_sub_directories_and_masks(tmp_path):
     """Reduced images in sub-directories are denoised too. A mask stays as it is."""
     values = [random_values(3, np.dtype("u1"), 8), random_values(3, np.dtype("u1"), 8)]

@@ -94,7 +94,8 @@ def _segments(content: bytes) -> list[bytes]:
     for code, start, end in _markers(content, 2):
         if code in (SCAN, END):
             break
-        if APP0 <= code <= APP15 or code == COMMENT:
+        is_whole = start + 4 <= end <= len(content)  # Pillow steps over some that are damaged
+        if is_whole and (APP0 <= code <= APP15 or code == COMMENT):
             segments.append(content[start:end])
     return segments
 

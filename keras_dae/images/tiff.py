@@ -53,6 +53,7 @@ def write(pages: Sequence[Page]) -> bytes:
     file.seek(0)
     with open_tiff(file) as (_, found):
         directories = {page.offset: page for page in found}
+        tags = _places_of_tags(found, len(content))
         for page in pages:
             layout: Layout = page.form
             directory = directories[layout.directory]
@@ -61,6 +62,8 @@ def write(pages: Sequence[Page]) -> bytes:
                 directory.tags[320].overwrite(colour_map)
             else:
                 stored = _stored(page)
+            if any(tags.find(1, offset, offset + count) >= 0 for offset, count in zip(layout.offsets, layout.counts)):
+                raise OSError("the pixels of the TIFF lie where its tags are: it is damaged")
             _replace_segments(file, directory, layout, _segments_of(layout, stored))
     written = file.getvalue()
     if written.find(GDAL_PROMISE, 0, 1000) >= 0:
@@ -244,6 +247,19 @@ def _differences(values: np.ndarray) -> np.ndarray:
     differences = values.copy()
     differences[:, 1:] -= values[:, :-1]
     return differences
+
+
+def _places_of_tags(directories: Sequence[Any], size: int) -> bytearray:
+    """Return 1 for each byte of a file of `size` bytes that belongs to the header, a directory or a tag, and else 0."""
+    places = bytearray(size)
+    places[:8] = b"\1" * 8  # the header
+    for page in directories:
+        parts = [(page.offset, 2), *((tag.offset, 8) for tag in page.tags)]
+        parts += [(tag.valueoffset, tag.valuebytecount) for tag in page.tags]
+        for start, count in parts:
+            end = min(start + count, size)
+            places[start:end] = b"\1" * max(0, end - start)
+    return places
 
 
 def _replace_segments(file: BinaryIO, directory: Any, layout: Layout, segments: Sequence[bytes]) -> None:
