@@ -346,7 +346,7 @@ def test_commands_report_it_in_one_line(run, tmp_path, capsys):
     bad = tmp_path / "bad"
     shutil.copytree(run, bad)
     (bad / "model.keras").write_bytes(b"bad")
-    (bad / "config.json").write_text(json.dumps({"format": 2, "config": {}}))
+    (bad / "config.json").write_text(json.dumps({"format": 99, "config": {}}))
     out = ["--output-dir", str(tmp_path / "out")]
     for main, arguments, expected in (
         (
