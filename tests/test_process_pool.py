@@ -131,6 +131,21 @@ def test_a_script_with_a_guard(noisy, tmp_path):
     assert len(list((tmp_path / "out").iterdir())) == 6
 
 
+def test_in_a_process_that_may_start_no_others(noisy, tmp_path):
+    """Such as a worker of `multiprocessing.Pool`: the job runs in that process."""
+    call = """
+import multiprocessing
+def job(number):
+    return files.denoise_files(['noisy'], 'mnist', f'out{number}', processes=2)
+if __name__ == '__main__':
+    with multiprocessing.get_context('spawn').Pool(1) as pool:
+        assert pool.map(job, [0]) == [(6, 0)]
+"""
+    done = start_script(tmp_path, CALL + call)
+    assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "out0").iterdir())) == 6
+
+
 def test_a_broken_onnxruntime(noisy, tmp_path):
     (tmp_path / "onnxruntime.py").write_text("raise ImportError('libonnxruntime.so: not found')")
     command = [sys.executable, "-m", "keras_dae.denoise", "noisy", "--model", "mnist", "--output-dir", "out"]

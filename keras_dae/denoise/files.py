@@ -7,6 +7,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from multiprocessing import current_process
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -83,7 +84,8 @@ def denoise_files(
         MAX_CHUNK_FILES,
         MAX_CHUNK_BYTES,
     )
-    processes = min(processes or cores(), len(chunks))
+    may_start_processes = not current_process().daemon
+    processes = min(processes or cores(), len(chunks)) if may_start_processes else 1
     start = time.perf_counter()
     failures: list[Failure] = []
     notes: list[FileNote] = []
