@@ -98,8 +98,8 @@ def _add_image_options(group: argparse._ArgumentGroup) -> None:
     add(
         "--white",
         type=white,
-        metavar="auto|type|NUMBER",
-        help=_with_default("what becomes 1 in 16-bit images: as measured, 65535, or a number", "white"),
+        metavar="WHITE",
+        help=_with_default("what becomes 1 in 16-bit images: auto (as measured), type (65535), or a number", "white"),
     )
     add(
         "--patch-size",
