@@ -1,7 +1,9 @@
 """Send images to TensorFlow Serving: `python -m export.serving.client IMAGE … --output-dir OUT [--rest | --grpc]`.
 
-PNG or JPEG files are sent unchanged to the signature `denoise_image`, and PNG files come back. If a server fails during
-a request, the request is repeated. That is safe, because denoising changes nothing on the server.
+PNG or JPEG files are sent unchanged to the signature `denoise_image`. TensorFlow Serving answers with PNG files. The
+Ray app answers with files of the same kind, which have the bytes that `python -m keras_dae.denoise` writes. If a server
+fails during a request, or has too much to do, the request is repeated. That is safe, because denoising changes nothing
+on the server.
 """
 
 import argparse
@@ -16,6 +18,7 @@ from keras_dae.denoise.work import Work, check_targets
 from keras_dae.errors import UserError, first_line, run_command
 
 SIGNATURE = "denoise_image"
+PNG = b"\x89PNG"  # the first bytes of such a file
 DEFAULT_URL = "http://127.0.0.1:8501"
 DEFAULT_ADDRESS = "127.0.0.1:8500"
 MAX_MESSAGE_BYTES = 256 * 2**20  # gRPC's default of 4 MiB is less than a photograph
@@ -46,7 +49,7 @@ def denoise_rest(image: bytes, url: str = DEFAULT_URL, model: str = "denoiser", 
         timeout: seconds to wait for the server.
 
     Returns:
-        The content of an 8-bit PNG file of the same size.
+        The content of a file with an image of the same size: a PNG file, or from the Ray app a file of the same kind.
 
     Raises:
         RequestFailed: the server does not answer in time, or answers with an error.
@@ -89,7 +92,7 @@ def denoise_grpc(image: bytes, address: str = DEFAULT_ADDRESS, model: str = "den
         timeout: seconds to wait for the server.
 
     Returns:
-        The content of an 8-bit PNG file of the same size.
+        The content of a file with an image of the same size: a PNG file, or from the Ray app a file of the same kind.
 
     Raises:
         RequestFailed: the server does not answer in time, or answers with an error.
@@ -122,26 +125,28 @@ def denoise_grpc(image: bytes, address: str = DEFAULT_ADDRESS, model: str = "den
 
 
 def denoise_files(paths: Sequence[str], output_dir: str, denoise: Callable[[bytes], bytes]) -> None:
-    """Write `output_dir/<name>.png` for each image file. If a file fails, the others are still denoised.
+    """Write `output_dir/<name>` for each image file. If a file fails, the others are still denoised.
 
-    Existing files are replaced.
+    The ending is `.png` if the answer is a PNG file; otherwise it is that of the file. Existing files are replaced.
 
     Args:
         paths: image files.
         output_dir: folder to write into.
-        denoise: function from the content of an image file to the content of a PNG file.
+        denoise: function from the content of an image file to the content of the denoised file.
 
     Raises:
         UserError: an output would overwrite an input, or two inputs would have the same output.
         RequestFailed: some files failed. It is raised at the end and names them.
     """
-    files = [Work(path, Path(output_dir, f"{path.stem}.png")) for path in map(Path, paths)]
-    check_targets(files)
+    sources = [Path(path) for path in paths]
+    for name in (lambda path: f"{path.stem}.png", lambda path: path.name):
+        check_targets([Work(path, Path(output_dir, name(path))) for path in sources])
     failed = []
-    for source, target in files:
+    for source in sources:
         try:
-            denoised = denoise(Path(source).read_bytes())
-            with atomic_file(target) as temporary:
+            denoised = denoise(source.read_bytes())
+            name = f"{source.stem}.png" if denoised.startswith(PNG) else source.name
+            with atomic_file(Path(output_dir, name)) as temporary:
                 temporary.write_bytes(denoised)
         except (OSError, UserError) as error:
             failed.append(f"{source}: {first_line(error)}")
@@ -152,10 +157,11 @@ def denoise_files(paths: Sequence[str], output_dir: str, denoise: Callable[[byte
 def parser(prog: str = "python -m export.serving.client") -> argparse.ArgumentParser:
     """Return the argument parser of the command."""
     parser = argparse.ArgumentParser(
-        prog=prog, description="Send images to TensorFlow Serving and write the denoised images to a folder."
+        prog=prog,
+        description="Send images to TensorFlow Serving, or to the Ray app, and write the denoised images to a folder.",
     )
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="PNG or JPEG file")
-    parser.add_argument("--output-dir", required=True, help="folder to write the denoised PNG files into")
+    parser.add_argument("--output-dir", required=True, help="folder to write the denoised files into")
     parser.add_argument("--model", default="denoiser", help="name of the model on the server (default: %(default)s)")
     parser.add_argument("--timeout", type=float, default=30.0, help="seconds to wait for an answer (default: 30)")
     protocol = parser.add_mutually_exclusive_group()

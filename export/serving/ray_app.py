@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from export.serving.ray.app import serving
+from export.serving.ray.servable import LABELS
 from keras_dae.errors import run_command
 
 
@@ -29,8 +30,24 @@ def parser(prog: str = "python -m export.serving.ray_app") -> argparse.ArgumentP
         metavar=("MIN", "MAX"),
         help="how many replicas run, by load (default: 1, and as many as there are cores)",
     )
+    parser.add_argument(
+        "--label",
+        dest="labels",
+        action="append",
+        type=_label,
+        metavar="LABEL=VERSION",
+        help="a label of a version, for requests; may be repeated (default: stable=1 and canary=2)",
+    )
+    parser.add_argument("--replace", action="store_true", help="replace a model of this name on the cluster")
     parser.add_argument("--address", help="address of a running Ray cluster (default: start Ray on this machine)")
     return parser
+
+
+def _label(text):
+    label, equals, version = text.partition("=")
+    if not (label and equals and version.isdecimal()):
+        raise argparse.ArgumentTypeError(f"expected LABEL=VERSION, got {text}")
+    return label, int(version)
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m export.serving.ray_app") -> int:
@@ -38,8 +55,8 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m export.servin
     return run_command(_serve, **vars(parser(prog).parse_args(argv)))
 
 
-def _serve(name, host, port, **options):
-    with serving(name=name, host=host, port=port, **options):
+def _serve(name, host, port, labels, **options):
+    with serving(name=name, host=host, port=port, labels=dict(labels or LABELS), **options):
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # Ray installed another handler
         print(f"http://{host}:{port}/v1/models/{name} (Ctrl-C ends it)", flush=True)
         while True:

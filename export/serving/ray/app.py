@@ -4,15 +4,17 @@
 """
 
 import contextlib
+import functools
 import importlib.util
 import os
 import secrets
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from export.serving.ray.servable import MAX_BYTES, Servable
+from export.serving.ray.servable import LABELS, MAX_BYTES, Servable
+from keras_dae._util.environment import environment
 from keras_dae._util.threads import cores
 from keras_dae.errors import UserError
 from keras_dae.pretrained import find_model
@@ -21,7 +23,9 @@ GRPC_SERVICES = [
     "tensorflow_serving.apis.prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server",
     "tensorflow_serving.apis.model_service_pb2_grpc.add_ModelServiceServicer_to_server",
 ]
-RAY_ENVIRONMENT = {  # for a Ray that is started here; variables that the user has set are kept
+# For a Ray that is started here; variables that the user has set are kept. Ray has no functions for these settings. A
+# test looks for each variable in the installed Ray; they were tried with Ray 2.60 to 2.63.
+RAY_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     # HAProxy, which comes with ray[serve], forwards requests to the servers in the replicas. It forwards several times
     # as many per second as Serve's own proxy, which is written in Python.
@@ -54,23 +58,28 @@ def serving(
     grpc_port: int = 8500,
     replicas: tuple[int, int] | None = None,
     address: str | None = None,
+    labels: Mapping[str, int] = LABELS,
+    replace: bool = False,
 ) -> Iterator[None]:
     """Serve a run while the block lasts. The block begins when the replicas answer requests.
 
-    Ray takes its settings from the environment. So without `address`, Ray must not have been imported before.
+    Ray takes its settings from the environment. So without `address`, Ray must not have been imported before. After the
+    block, the environment is as it was before.
 
     Args:
         run: run folder with model.onnx, the same on every node; or the name of a shipped model.
         name: of the model, in requests.
         host: address to listen on.
         port: for REST.
-        grpc_port: for gRPC, or 0 for no gRPC. Without gRPC, replicas do not import TensorFlow unless a JPEG arrives.
+        grpc_port: for gRPC, or 0 for no gRPC. Without gRPC, replicas do not import TensorFlow.
         replicas: minimum and maximum number; None for 1 and the number of cores. Each takes one of Ray's CPUs.
         address: of a running Ray cluster, in the form that `ray.init` takes; None to start Ray on this machine.
+        labels: label -> version that requests may ask for.
+        replace: whether an application of this name that runs on the cluster is replaced.
 
     Raises:
-        UserError: Ray is missing, the run cannot be loaded, a port is taken, or the cluster cannot be reached or is
-            too small.
+        UserError: Ray is missing, the run cannot be loaded, a port is taken, the cluster cannot be reached or is too
+            small, or an application of this name runs on it.
 
     Example::
 
@@ -85,7 +94,7 @@ def serving(
     if port == grpc_port:
         raise UserError(f"expected two ports for REST and gRPC, got {port} for both")
     folder = Path(find_model(run)).resolve()
-    Servable(folder, name)  # reports a damaged run before Ray is started
+    Servable(folder, name, labels)  # reports a damaged run before Ray is started
     with contextlib.ExitStack() as stack:
         if address is None:
             stack.enter_context(_local_ray(host, port, grpc_port, max_replicas))
@@ -94,7 +103,8 @@ def serving(
         from export.serving.ray.replica import deploy
 
         grpc = {"port": grpc_port, "grpc_servicer_functions": GRPC_SERVICES if grpc_port else []}
-        stack.enter_context(deploy(str(folder), name, (min_replicas, max_replicas), {"host": host, "port": port}, grpc))
+        http = {"host": host, "port": port}
+        stack.enter_context(deploy(str(folder), name, labels, (min_replicas, max_replicas), http, grpc, replace))
         yield
 
 
@@ -102,20 +112,28 @@ def serving(
 def _local_ray(host: str, port: int, grpc_port: int, cpus: int) -> Iterator[None]:
     """Run a local Ray, which listens on loopback where Ray allows that, while the block lasts."""
     with tempfile.TemporaryDirectory(prefix="keras_dae-") as folder:
-        os.environ |= {variable: str(Path(folder, file)) for variable, file in HAPROXY_FILES.items()}
-        # Whoever can send a pickle to Ray's processes can run code. Some of them listen on every address.
-        token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-        for variable, value in {**RAY_ENVIRONMENT, **token}.items():
-            os.environ.setdefault(variable, value)
+        settings = {**RAY_ENVIRONMENT, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": _token()}
+        settings |= {variable: value for variable in settings if (value := os.environ.get(variable))}
+        files = {variable: str(Path(folder, file)) for variable, file in HAPROXY_FILES.items()}
         _check_free(host, port)
         if grpc_port:
             _check_free(host, grpc_port)
         for variable in ("RAY_SERVE_HAPROXY_STATS_PORT", "RAY_SERVE_HAPROXY_METRICS_PORT"):
-            _check_free("", int(os.environ[variable]), f"set {variable}")
-        from keras_dae.denoise.ray.cluster import LOOPBACK_ONLY, connected
+            _check_free("", int(settings[variable]), f"set {variable}")
+        with environment(**settings, **files):
+            from keras_dae.denoise.ray.cluster import LOOPBACK_ONLY, connected
 
-        with connected("local", logging_level="ERROR", num_cpus=max(cpus, cores()), **LOOPBACK_ONLY):
-            yield
+            with connected("local", logging_level="ERROR", num_cpus=max(cpus, cores()), **LOOPBACK_ONLY):
+                yield
+
+
+@functools.cache
+def _token() -> str:
+    """Return the token of Ray's processes. Ray reads it once in a process, so each process has one.
+
+    Whoever can send a pickle to Ray's processes can run code. Some of them listen on every address.
+    """
+    return secrets.token_hex(32)
 
 
 @contextlib.contextmanager

@@ -11,32 +11,40 @@ from typing import Literal
 
 import numpy as np
 
-from export.serving.ray.servable import SIGNATURES, Refused
+from export.serving.ray.servable import SIGNATURES, Asked, Refused
 
 # gRPC code -> HTTP status. TensorFlow Serving answers 429 for RESOURCE_EXHAUSTED, but HTTP has
 # a separate status for a request that is too large: 413.
-HTTP_STATUS = {"INVALID_ARGUMENT": 400, "NOT_FOUND": 404, "RESOURCE_EXHAUSTED": 413}
-PREDICT_PATH = re.compile(r"/v1/models/([^/:]+)(?:/versions/(\d{1,18}))?:predict")
-MODEL_PATH = re.compile(r"/v1/models/([^/:]+)(?:/versions/(\d{1,18}))?(/metadata)?")
+HTTP_STATUS = {"INVALID_ARGUMENT": 400, "NOT_FOUND": 404, "RESOURCE_EXHAUSTED": 413, "UNAVAILABLE": 503}
+MODEL_PATH = re.compile(
+    r"/v1/models/(?P<name>[^/:]+)(?:/versions/(?P<version>\d{1,18})|/labels/(?P<label>[^/:]+))?"
+    r"(?P<end>:predict|/metadata|)"
+)
+KINDS: dict[tuple[str, str], Literal["predict", "status", "metadata"]] = {  # method and end of the path -> kind
+    ("POST", ":predict"): "predict",
+    ("GET", "/metadata"): "metadata",
+    ("GET", ""): "status",
+}
 
 
-def route(method: str, path: str) -> tuple[Literal["predict", "status", "metadata"], str, int | None]:
-    """Return what a request asks for: the kind of answer, the name of the model, and its version or None.
+def route(method: str, path: str) -> tuple[Literal["predict", "status", "metadata"], Asked]:
+    """Return what a request asks for: the kind of answer, and the model.
 
     Raises:
         Refused: there is no such path.
 
     Example:
         >>> route("POST", "/v1/models/denoiser/versions/2:predict")
-        ('predict', 'denoiser', 2)
+        ('predict', Asked(name='denoiser', version=2, label=None))
+        >>> route("GET", "/v1/models/denoiser/labels/stable")
+        ('status', Asked(name='denoiser', version=None, label='stable'))
     """
-    if method == "POST" and (match := PREDICT_PATH.fullmatch(path)):
-        kind: Literal["predict", "status", "metadata"] = "predict"
-    elif method == "GET" and (match := MODEL_PATH.fullmatch(path)):
-        kind = "metadata" if match[3] else "status"
-    else:
+    match = MODEL_PATH.fullmatch(path)
+    kind = KINDS.get((method, match["end"])) if match else None
+    if not match or not kind:
         raise Refused("INVALID_ARGUMENT", f"Malformed request: {method} {path}")
-    return kind, match[1], None if match[2] is None else int(match[2])
+    version = None if match["version"] is None else int(match["version"])
+    return kind, Asked(match["name"], version, match["label"])
 
 
 def read_predict(body: str | bytes | bytearray) -> tuple[str, np.ndarray | list[bytes], bool]:

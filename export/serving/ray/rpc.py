@@ -12,21 +12,19 @@ from google.protobuf import json_format
 from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2, model_pb2, predict_pb2
 
 from export.serving.ray import description
-from export.serving.ray.servable import MAX_BYTES, MAX_PIXELS, SIGNATURES, Refused, Servable
+from export.serving.ray.servable import MAX_BYTES, MAX_PIXELS, SIGNATURES, Asked, Refused, Servable
 
 INPUT_TYPES = {"serving_default": tf.float32, "denoise_image": tf.string}
 
 
-def requested_model(request: Any) -> tuple[str, int | None]:
-    """Return the name and the version of the model that a request is for; the version is None for the newest.
-
-    Raises:
-        Refused: the request asks for a version by a label.
-    """
+def requested_model(request: Any) -> Asked:
+    """Return the model that a request is for."""
     spec = getattr(request, "model_spec", None) or model_pb2.ModelSpec()
-    if spec.version_label:
-        raise Refused("NOT_FOUND", f"Unrecognized servable version label: {spec.version_label}")
-    return spec.name, spec.version.value if spec.HasField("version") else None
+    return Asked(
+        spec.name,
+        spec.version.value if spec.HasField("version") else None,
+        spec.version_label if spec.HasField("version_label") else None,
+    )
 
 
 def read_predict(request: predict_pb2.PredictRequest) -> tuple[str, np.ndarray | list[bytes]]:

@@ -1,21 +1,29 @@
-"""Answers requests for a run as TensorFlow Serving answers them for its SavedModel, but with onnxruntime."""
+"""Answers requests for a run as TensorFlow Serving answers them for its SavedModel, but with onnxruntime.
+
+Image files are denoised by the code of the command line, so the answer has the bytes that
+`python -m keras_dae.denoise` writes.
+"""
 
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from export.artefacts import newest_version
 from keras_dae._util.archives import UNREADABLE
+from keras_dae.denoise.batching import Failed, denoise_contents
 from keras_dae.denoise.denoiser import load_denoiser
 
 MAX_BYTES = 64 * 2**20  # in a request
 MAX_PIXELS = 2**24  # in all images of a request together; one core takes about three seconds for them
-GREY_WEIGHTS = np.array([9797, 19234, 3737], np.uint32)  # red, green, blue, in units of 2⁻¹⁵, as in libpng
+LABELS = {"stable": 1, "canary": 2}  # label -> version, as in ../tf_serving/models.config
 # Name -> its input and its output.
 SIGNATURES = {"serving_default": ("noisy", "denoised"), "denoise_image": ("image_bytes", "denoised_bytes")}
+
+Item = np.ndarray | bytes  # float32 (height, width, channels), or the content of an image file
 
 
 class Refused(Exception):
@@ -26,30 +34,60 @@ class Refused(Exception):
         self.code = code
 
 
+class Asked(NamedTuple):
+    """The model that a request is for.
+
+    Attributes:
+        name: of the model.
+        version: its number; None for any.
+        label: of its version; None for any.
+    """
+
+    name: str
+    version: int | None = None
+    label: str | None = None
+
+
+class Images(NamedTuple):
+    """The images of a request.
+
+    Attributes:
+        items: arrays for `serving_default`, contents of files for `denoise_image`.
+        pixels: in all images together.
+    """
+
+    items: list[Item]
+    pixels: int
+
+
 class Servable:
     """The model of a run folder, under a name and a version.
 
     Attributes:
         name: of the model, in requests.
         version: number of the newest SavedModel of the run; 1 if it has none.
+        labels: label -> version that requests may ask for.
         channels: 1 or 3, of the images that `serving_default` takes.
     """
 
-    def __init__(self, run: str | os.PathLike, name: str):
+    def __init__(self, run: str | os.PathLike, name: str, labels: Mapping[str, int] = LABELS):
         """Load model.onnx of the folder `run`, for one thread. Raises `UserError` if it cannot be loaded."""
         self.denoiser = load_denoiser(run, threads=1)
         self.channels = self.denoiser.channels
         self.name = name
         self.version = newest_version(Path(run, "saved_model")) or 1
+        self.labels = dict(labels)
 
-    def check(self, name: str, version: int | None = None) -> None:
-        """Raise `Refused` unless this is the model that a request asks for. `version` None accepts any version."""
-        if name != self.name or version not in (None, self.version):
-            wanted = "Latest" if version is None else "Specific"
-            label = name if version is None else f"{name}, {version}"
-            raise Refused("NOT_FOUND", f"Servable not found for request: {wanted}({label})")
+    def check(self, asked: Asked) -> None:
+        """Raise `Refused` unless this is the model that a request asks for."""
+        if asked.label is not None and asked.name == self.name and asked.label not in self.labels:
+            raise Refused("NOT_FOUND", f"Unrecognized servable version label: {asked.label}")
+        version = asked.version if asked.label is None else self.labels.get(asked.label)
+        if asked.name != self.name or version not in (None, self.version):
+            wanted = f"Latest({asked.name})" if version is None else f"Specific({asked.name}, {version})"
+            raise Refused("NOT_FOUND", f"Servable not found for request: {wanted}")
 
-    def images(self, signature: str, value: np.ndarray | list[bytes]) -> list[np.ndarray]:
+    def images(self, signature: str, value: np.ndarray | list[bytes]) -> Images:
         """Return the images in the input of a signature.
 
         Args:
@@ -57,88 +95,82 @@ class Servable:
             value: for `serving_default`, an array of numbers `(batch, height, width, channels)`; for `denoise_image`,
                 a list of the contents of PNG or JPEG files.
 
-        Returns:
-            Arrays `(height, width, channels)`: float32 for `serving_default`, uint8 for `denoise_image`.
-
         Raises:
-            Refused: `value` has another shape or type, holds numbers that are not finite, no image or an image that
-                cannot be read, or too many pixels.
+            Refused: `value` has another shape or type, holds numbers that are not finite, no image or a file that is
+                no PNG or JPEG, or too many pixels.
         """
-        return self._floats(value) if signature == "serving_default" else self._files(value)
+        return self._floats(value) if signature == "serving_default" else _files(value)
 
-    def denoise(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Denoise images of any sizes, in their order. Images of the same shape and dtype are one batch.
+    def denoise(self, items: Sequence[Item]) -> list[Item | Failed]:
+        """Denoise images of any sizes, in their order. Images of the same shape are one batch.
 
         Args:
-            images: uint8, or float32 in [0, 1], each `(height, width, channels)`. The results have the same types.
-        """
-        denoised: dict[int, np.ndarray] = {}
-        alike: dict[tuple, list[int]] = {}
-        for index, image in enumerate(images):
-            alike.setdefault((image.shape, image.dtype), []).append(index)
-        for indices in alike.values():
-            batch = self.denoiser.denoise_batch(np.stack([images[index] for index in indices]))
-            for index, image in zip(indices, batch):
-                denoised[index] = image
-        return [denoised[index] for index in range(len(images))]
+            items: float32 `(height, width, channels)` in [0, 1], or the contents of PNG or JPEG files.
 
-    def output(self, signature: str, denoised: list[np.ndarray]) -> np.ndarray | list[bytes]:
+        Returns:
+            The same for each image. `Failed` stands for a file that cannot be read.
+        """
+        files = [index for index, item in enumerate(items) if isinstance(item, bytes)]
+        denoised: dict[int, Item | Failed] = {}
+        for index, file in zip(files, denoise_contents(self.denoiser, [items[index] for index in files])):  # type: ignore[misc]
+            denoised[index] = file if isinstance(file, Failed) else file.content
+        alike: dict[tuple, list[int]] = {}
+        for index, item in enumerate(items):
+            if isinstance(item, np.ndarray):
+                alike.setdefault(item.shape, []).append(index)
+        for indices in alike.values():
+            batch = self.denoiser.denoise_batch(np.stack([items[index] for index in indices]))
+            denoised |= zip(indices, batch)
+        return [denoised[index] for index in range(len(items))]
+
+    def output(self, signature: str, denoised: Sequence[Item | Failed]) -> np.ndarray | list[bytes]:
         """Return the output of a signature for denoised images.
 
-        It is an array `(batch, height, width, channels)` for `serving_default`, and a list of the contents of PNG files
-        for `denoise_image`.
+        It is an array `(batch, height, width, channels)` for `serving_default`, and a list of the contents of files for
+        `denoise_image`.
 
         Raises:
-            Refused: a pixel is not finite.
+            Refused: a pixel is not finite, or a file could not be read.
         """
-        if signature == "serving_default":
-            output = np.stack(denoised)
-            if not np.isfinite(output).all():
-                raise Refused("INVALID_ARGUMENT", "expected noisy of a size that the network can work on")
-            return output
-        return [_png(image) for image in denoised]
+        if failed := next((item for item in denoised if isinstance(item, Failed)), None):
+            raise Refused("INVALID_ARGUMENT", failed.error)
+        if signature == "denoise_image":
+            return list(denoised)  # type: ignore[arg-type]
+        output = np.stack(denoised)  # type: ignore[arg-type]
+        if not np.isfinite(output).all():
+            raise Refused("INVALID_ARGUMENT", "expected noisy of a size that the network can work on")
+        return output
 
     def _floats(self, value):
         shape = value.shape
         if len(shape) != 4 or shape[-1] != self.channels or not all(shape):
             raise Refused("INVALID_ARGUMENT", f"expected noisy [batch,height,width,{self.channels}], got {list(shape)}")
-        _check_pixels(np.prod(shape[:-1], dtype=object))
+        pixels = int(np.prod(shape[:-1], dtype=object))
+        _check_pixels(pixels)
         with np.errstate(over="ignore"):
             noisy = np.asarray(value, np.float32)
         if not np.isfinite(noisy).all():
             raise Refused("INVALID_ARGUMENT", "expected noisy to be finite float32 numbers")
-        return list(noisy)
-
-    def _files(self, contents):
-        if not contents:
-            raise Refused("INVALID_ARGUMENT", "expected image_bytes of at least one image")
-        images, pixels = [], 0
-        for content in contents:
-            images.append(_read(content, self.channels, MAX_PIXELS - pixels))
-            pixels += images[-1][..., 0].size
-        return images
+        return Images(list(noisy), pixels)
 
 
-def _read(content: bytes, channels: int, max_pixels: int) -> np.ndarray:
-    """Return a PNG or JPEG as uint8 `(height, width, channels)`, with the pixels that tf.io.decode_image gives.
+def _files(contents):
+    if not contents:
+        raise Refused("INVALID_ARGUMENT", "expected image_bytes of at least one image")
+    pixels = 0
+    for content in contents:
+        pixels += _pixels_of(content)
+        _check_pixels(pixels)
+    return Images(list(contents), pixels)
 
-    That function ignores the orientation in the metadata, and drops the alpha channel.
-    """
+
+def _pixels_of(content: bytes) -> int:
+    """Return the number of pixels that the header of a PNG or JPEG file promises."""
     from PIL import Image
 
     try:
         with Image.open(io.BytesIO(content), formats=("PNG", "JPEG")) as image:
-            _check_pixels(image.width * image.height, max_pixels)
-            if image.format != "PNG":
-                return _read_jpeg(content, channels)
-            is_deep = image.mode.startswith("I")
-            eight_bits = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)) if is_deep else image
-            if channels == 3:
-                return np.asarray(eight_bits.convert("RGB"))
-            if eight_bits.mode in ("1", "L", "LA"):
-                return np.asarray(eight_bits.convert("L"))[..., None]
-            colours = np.asarray(eight_bits.convert("RGB"), np.uint32)
-            return (colours @ GREY_WEIGHTS >> 15).astype(np.uint8)[..., None]
+            return image.width * image.height
     except Image.DecompressionBombError:
         raise Refused("RESOURCE_EXHAUSTED", f"expected at most {MAX_PIXELS:,} pixels, got far more") from None
     except UNREADABLE:
@@ -147,24 +179,6 @@ def _read(content: bytes, channels: int, max_pixels: int) -> np.ndarray:
         ) from None
 
 
-def _read_jpeg(content, channels):
-    """Read a JPEG with TensorFlow. Other decoders differ by up to two levels of 255, and denoising amplifies that."""
-    import tensorflow as tf
-
-    try:
-        return tf.io.decode_jpeg(content, channels).numpy()
-    except tf.errors.InvalidArgumentError:
-        raise ValueError("TensorFlow cannot read this JPEG file") from None
-
-
-def _check_pixels(count, max_pixels=MAX_PIXELS):
-    if count > max_pixels:
+def _check_pixels(count):
+    if count > MAX_PIXELS:
         raise Refused("RESOURCE_EXHAUSTED", f"expected at most {MAX_PIXELS:,} pixels in a request, got more")
-
-
-def _png(image):
-    from PIL import Image
-
-    file = io.BytesIO()
-    Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(file, "PNG")
-    return file.getvalue()
