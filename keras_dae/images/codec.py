@@ -10,7 +10,7 @@ from keras_dae.images.npy import MAGIC, load_arrays, save_arrays
 from keras_dae.images.page import Page
 from keras_dae.images.read import IMAGE_SUFFIXES
 
-DENOISABLE_SUFFIXES = (*IMAGE_SUFFIXES, ".npy", ".npz")
+DENOISABLE_SUFFIXES = (*IMAGE_SUFFIXES, ".dng", ".npy", ".npz")  # a DNG is a TIFF, and is refused by name
 
 
 def decode(content: bytes) -> tuple[str, list[Page]]:
