@@ -95,7 +95,8 @@ def load_mnist(name: str, data_dir: str | os.PathLike | None = None) -> tuple[np
     source = SOURCES[name]
     folders = [Path(folder) for folder in (data_dir, os.environ.get("KERAS_DAE_DATA"), keras_cache()) if folder]
     files = _find_files(source, folders) or _find_files(source, [_download(source, folders)])
-    images, arrays = {}, {}
+    images: dict[str, np.ndarray] = {}
+    arrays: dict[str, np.ndarray] = {}
     for subset, path in files.items():
         try:
             if path.suffix == ".npz":  # one file with both
