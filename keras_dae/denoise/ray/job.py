@@ -22,7 +22,7 @@ from pyarrow.fs import FileSystem, FileType
 from keras_dae.denoise.denoiser import model_file, open_denoiser
 from keras_dae.denoise.files import SomeFailed, print_summary
 from keras_dae.denoise.notes import FileNote, summarize
-from keras_dae.denoise.outputs import FileState, local_states, without_finished
+from keras_dae.denoise.outputs import FileState, without_finished
 from keras_dae.denoise.ray import parquet
 from keras_dae.denoise.ray.chunks import chunk_limits, run_chunks
 from keras_dae.denoise.ray.cluster import cluster
@@ -150,10 +150,8 @@ def _missing(
 
     `states` are those of the inputs.
     """
-    if is_local(filesystem):
-        existing = local_states([work.target for work in works])
-    else:
-        existing = list_states(filesystem, root) or {}
+    # A list, also of a local folder: a shared disk remembers for a while that a file that was asked for is not there.
+    existing = list_states(filesystem, root) or {}
     old = [work.target for work in works if work.target in existing and parquet.is_parquet(work.target)]
     with ThreadPoolExecutor(MAX_REQUESTS) as pool:
         failed = pool.map(lambda path: parquet.has_failed_images(filesystem, path), old)
