@@ -16,6 +16,7 @@ from export.publish import publish
 from keras_dae import __version__
 from keras_dae._util.atomic import locked, scratch_folder
 from keras_dae._util.json_files import expecting, read_json, write_json
+from keras_dae._util.process_state import unchanged_process_state
 from keras_dae.config import TrainConfig
 from keras_dae.data.splits import DatasetSplits
 from keras_dae.errors import UserError, first_line
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     import keras
 
 
+@unchanged_process_state()
 def export_run(
     run: str | os.PathLike,
     output_dir: str | os.PathLike | None = None,

@@ -30,7 +30,7 @@ def loggers():
     everyone = {"": logging.getLogger(), **logging.Logger.manager.loggerDict}
     return {
         name: (logger.level, logger.disabled, logger.propagate, len(logger.handlers), len(logger.filters))
-        for name, logger in everyone.items() if isinstance(logger, logging.Logger) and logger.handlers + [logger.level]
+        for name, logger in everyone.items() if isinstance(logger, logging.Logger) and (logger.handlers or logger.level)
     }
 
 def must_be_deterministic():
@@ -89,7 +89,10 @@ def check(name, call):
     after = state()
     for key in before:
         if before[key] != after[key]:
-            changed.setdefault(name, {})[key] = [repr(before[key])[:2000], repr(after[key])[:2000]]
+            old, new = before[key], after[key]
+            if isinstance(old, dict):
+                old, new = ({k: v.get(k) for k in {**old, **new} if old.get(k) != new.get(k)} for v in (old, new))
+            changed.setdefault(name, {})[key] = [repr(old)[:500], repr(new)[:500]]
     return result
 
 changed = {}
@@ -107,15 +110,16 @@ denoiser = check("load", lambda: load_denoiser("mnist"))
 check("denoise", lambda: denoiser(np.zeros((30, 30), np.uint8)))
 print("CHANGED", json.dumps(changed))
 """
-TEST = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent
+IMPORTED = ("onnxruntime.quantization", "scipy.ndimage", "skimage.restoration", "tf2onnx", "tifffile")
 
 
 @pytest.fixture(scope="module")
 def changed(digits_npz, tmp_path_factory):
     """What each call changed in a fresh process: call -> name -> [before, after]."""
     folder = tmp_path_factory.mktemp("effects")
-    environment = {**os.environ, "PYTHONPATH": str(TEST)}
-    command = [sys.executable, "-c", PROGRAM, digits_npz, folder, "tf2onnx", "onnxruntime.quantization", "tifffile"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", PROGRAM, digits_npz, folder, *IMPORTED]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     (line,) = [line for line in done.stdout.splitlines() if line.startswith("CHANGED ")]
@@ -140,7 +144,7 @@ train_and_evaluate(config, sys.argv[2], set_up_tensorflow=True)
 @pytest.mark.slow
 def test_library_gives_the_bits_of_the_command(digits_npz, tmp_path):
     """In fresh processes, if TensorFlow is set up as the command does it."""
-    environment = {**os.environ, "PYTHONPATH": str(TEST)}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     options = ["--dataset", digits_npz, "--epochs", "2", "--batch-size", "32", "--initialization", "he", "--no-export"]
     command = [sys.executable, "-m", "keras_dae.train", *options, "--output-dir", tmp_path / "command"]
     for arguments in (command, [sys.executable, "-c", RUN, digits_npz, tmp_path / "library"]):

@@ -57,9 +57,10 @@ def test_run_folder(tiny, tmp_path, digits):
     about = json.loads((run / "config.json").read_text())
     assert TrainConfig.from_dict(about["config"]) == tiny
     assert about["format"] == 2
-    assert about["dataset"] | {"sha256": ""} == {
+    assert about["dataset"] | {"sha256": "", "brightness": []} == {
         "name": "tiny",
         "sha256": "",
+        "brightness": [],
         "training_images": 76,
         "validation_images": 4,
         "test_images": 20,

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from keras_dae._util.atomic import folder_to_replace, locked, replace_folder, restore_old
+from keras_dae._util.process_state import unchanged_process_state
 from keras_dae.config import TrainConfig
 from keras_dae.data.load import load_dataset
 from keras_dae.data.splits import DatasetSplits
@@ -15,6 +16,7 @@ from keras_dae.runs.partial_run import prepare_partial_run, record_conditions
 from keras_dae.train import workers
 
 
+@unchanged_process_state()
 def train_and_evaluate(
     config: TrainConfig,
     output_dir: str | os.PathLike | None = None,

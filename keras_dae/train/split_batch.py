@@ -40,8 +40,8 @@ class SplitBatch(keras.Model):
         self.network, self.micro_batches = network, micro_batches
 
     def train_step(self, data):
-        # Keras's optimizers add up the gradients of all devices, even of one. They use a custom gradient for that, whose
-        # graph TensorFlow keeps for ever, about 12 MiB per training. In cross-replica context, they do not.
+        # Keras's optimizers add up the gradients of all devices, even of one, with a custom gradient. TensorFlow keeps
+        # its graph for ever, about 12 MiB per training. In cross-replica context, the optimizers leave that out.
         step, context = super().train_step, tf.distribute.get_replica_context()
         if tf.distribute.has_strategy():
             return step(data)
