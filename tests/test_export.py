@@ -1,4 +1,5 @@
 import json
+import logging
 import os
 import shutil
 import subprocess
@@ -15,12 +16,14 @@ from conftest import assert_user_error
 from safetensors.numpy import save_file
 
 import export
-from export import int8_loss, recheck, to_onnx
+from export import int8_loss, recheck, to_int8, to_onnx
 from export.__main__ import main
 from export.graph import in_blocks, padded_size, reflected_index
-from export.parity import cases
-from export.parity.check import ParityError, verify
+from export.int8_loss import calibration_images
+from export.parity import cases, check
+from export.parity.check import TOLERANCE, ParityError, verify
 from export.run import export_run
+from export.to_int8 import export_int8, without_advice
 from export.to_onnx import export_onnx
 from export.to_saved_model import export_saved_model
 from keras_dae.config import TrainConfig
@@ -156,6 +159,11 @@ class TestVerify:
         with pytest.raises(ParityError, match="does not run"):
             verify(model, {kind: tmp_path / name})
 
+    def test_an_artefact_that_hangs_is_named(self, model, onnx_file, few_cases, monkeypatch):
+        monkeypatch.setattr(check, "RUN_SECONDS", 0.01)
+        with pytest.raises(ParityError, match=r"model\.onnx did not finish the parity check within 0\.01 seconds"):
+            verify(model, {"onnx": onnx_file})
+
     def test_broken_int8(self, model, onnx_file, few_cases):
         stale = build_autoencoder(initialization="torch", seed=5)
         with pytest.raises(ParityError, match="differs by"):
@@ -207,6 +215,100 @@ class TestOnnx:
 
     def test_size(self, onnx_file):
         assert onnx_file.stat().st_size < 490_000
+
+
+class TestInt8:
+    """The 8-bit model: what calibrates it, what it is compared with, and what its export leaves behind."""
+
+    @pytest.fixture(scope="class")
+    def noisy(self, digits):
+        return digits[:16, ..., None].astype(np.float32) / 255
+
+    def test_calibration_images_do_not_depend_on_batch_size_or_epochs(self, digits):
+        images = np.resize(digits, (300, 28, 28))[..., None]
+        usual = calibration_images(images, TrainConfig(dataset="digits"))
+        assert len(usual) == 8 * TrainConfig().batch_size
+        for options in ({"batch_size": 7}, {"batch_size": 300}, {"epochs": 1}):
+            assert np.array_equal(calibration_images(images, TrainConfig(dataset="digits", **options)), usual)
+        few = calibration_images(images[:20], TrainConfig(dataset="digits", epochs=1))
+        assert len(few) == 8 * 20
+
+    def test_the_first_layer_stays_float(self, onnx_file, noisy, tmp_path):
+        """Whatever the nodes are called."""
+        proto = onnx.load(onnx_file)
+        for number, node in enumerate(proto.graph.node):
+            node.name = f"node {number}"
+        onnx.save(proto, tmp_path / "renamed.onnx")
+        for path in (onnx_file, tmp_path / "renamed.onnx"):
+            export_int8(path, tmp_path / "int8.onnx", noisy)
+            graph = onnx.load(tmp_path / "int8.onnx").graph
+            made_by = {output: node.op_type for node in graph.node for output in node.output}
+            inputs = [made_by.get(node.input[0]) for node in graph.node if node.op_type == "Conv"]
+            assert inputs.count("DequantizeLinear") == len(inputs) - 1 == 5
+
+    def test_logging_is_left_as_it_was(self, onnx_file, noisy, tmp_path, capfd):
+        root, heard = logging.getLogger(), []
+        handlers, before, disabled = root.handlers[:], (root.level, root.filters[:]), logging.root.manager.disable
+        try:
+            root.handlers[:] = []  # onnxruntime would add one
+            logging.disable(logging.INFO)
+            export_int8(onnx_file, tmp_path / "int8.onnx", noisy)
+            assert (root.handlers, (root.level, root.filters), logging.root.manager.disable) == (
+                [],
+                before,
+                logging.INFO,
+            )
+            assert "pre-processing" not in capfd.readouterr().err
+            with without_advice():
+                root.handlers[:] = [Listener(heard)]
+                logging.getLogger("mine").warning("a warning of another module")
+                root.warning("a warning of this file")
+        finally:
+            root.handlers[:] = handlers
+            logging.disable(disabled)
+        assert heard == ["a warning of another module", "a warning of this file"]
+
+    @pytest.mark.slow
+    def test_a_wrong_float_model_below_it_is_found(self, run, monkeypatch, capsys, few_cases):
+        """int8 alone: no float ONNX is exported, but the 8-bit model is made from one."""
+
+        def wrong(model, path, metadata=None):
+            other = keras.models.clone_model(model)
+            other.set_weights([1.1 * weight for weight in model.get_weights()])
+            export_onnx(other, path, metadata)
+
+        monkeypatch.setattr(to_onnx, "export_onnx", wrong)
+        before = content(run)
+        assert main([str(run), "--formats", "int8"]) == 1
+        assert "model.int8.onnx: digits 2×28×28: differs by" in capsys.readouterr().err
+        assert content(run) == before
+
+    @pytest.mark.slow
+    def test_a_broken_8_bit_model_is_refused(self, run, monkeypatch, capsys, few_cases):
+        def broken(float_path, path, noisy):
+            export_int8(float_path, path, np.zeros_like(noisy))  # the ranges are those of black images
+
+        monkeypatch.setattr(to_int8, "export_int8", broken)
+        before = (run / "model.int8.onnx").read_bytes()
+        assert main([str(run), "--formats", "int8"]) == 1
+        assert "int8 loses" in capsys.readouterr().err
+        assert (run / "model.int8.onnx").read_bytes() == before
+
+    def test_the_tolerance_is_what_was_measured(self, trained):
+        entry = json.loads((trained / "parity.json").read_text())["int8"]
+        assert entry["max_rms_error"] <= entry["tolerance"] == entry["rms_error_to_float"] + TOLERANCE
+        assert entry["tolerance"] < 0.1
+
+
+class Listener(logging.Handler):
+    """Collects messages."""
+
+    def __init__(self, heard):
+        super().__init__()
+        self.heard = heard
+
+    def emit(self, record):
+        self.heard.append(record.getMessage())
 
 
 class TestSavedModel:

@@ -10,6 +10,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from conftest import assert_user_error
 
 from export import artefacts, to_litert
@@ -167,6 +168,11 @@ class TestMissingPackage:
         status = main([str(run), *command])
         assert_user_error(status, capsys.readouterr().err, "pip install 'keras_dae[litert]'")
         assert sorted(path.name for path in run.iterdir()) == before
+
+
+def test_tensorflow_has_tf_lite():
+    """Keras's exporter and `export_litert` use it. It is public, but deprecated: TensorFlow 2.21 still has it."""
+    assert tf.lite.OpsSet.TFLITE_BUILTINS, f"TensorFlow {tf.__version__} has no tf.lite; see what Keras's exporter uses"
 
 
 def test_another_network_is_refused(tmp_path):

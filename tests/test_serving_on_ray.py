@@ -15,10 +15,11 @@ from pathlib import Path
 
 import grpc
 import numpy as np
+import picture_files
 import pytest
 import requests
 import tensorflow as tf
-from conftest import assert_user_error, smooth_picture
+from conftest import assert_user_error
 from google.protobuf import json_format
 from own_network import OUTSIDE_ADDRESS
 from PIL import Image
@@ -38,6 +39,8 @@ from export.serving import client
 from export.serving.ray.servable import MAX_BYTES
 from export.to_saved_model import export_saved_model
 from keras_dae import pretrained
+from keras_dae.denoise.batching import denoise_contents
+from keras_dae.denoise.denoiser import load_denoiser
 from keras_dae.networks.keras_file import load_model
 
 pytestmark = [pytest.mark.slow, pytest.mark.own_network]
@@ -149,15 +152,35 @@ def test_client_gives_the_pixels_of_the_saved_model(way, server, saved_model, tm
         assert np.abs(np.int16(denoised) - expected).max() <= 1
 
 
-def test_images_of_several_kinds(server, saved_model):
-    photograph = tf.io.encode_jpeg(smooth_picture(60, 90, seed=0)).numpy()
-    contents = [png(30, 40, 1), png(30, 40, 2, "RGB"), png(33, 47, 3, "RGBA"), photograph]
+def test_files_have_the_bytes_of_the_command_line(server, predict):
+    """All kinds of files, by REST and by gRPC."""
+    contents = [*picture_files.plain_files().values(), *picture_files.special_files().values()]
+    expected = [denoised.content for denoised in denoise_contents(load_denoiser(RUN), contents)]
     answer = post({**IMAGE, "inputs": {"image_bytes": [b64(content) for content in contents]}})
-    expected = saved_model.signatures["denoise_image"](tf.constant(contents))["denoised_bytes"].numpy()
-    for ours, theirs in zip(answer.json()["outputs"], expected, strict=True):
-        ours, theirs = (np.int16(tf.io.decode_png(content)) for content in (base64.b64decode(ours["b64"]), theirs))
-        assert ours.shape == theirs.shape
-        assert np.abs(ours - theirs).max() <= 1
+    assert [base64.b64decode(output["b64"]) for output in answer.json()["outputs"]] == expected
+    response = predict(request("denoise_image", image_bytes=contents))
+    assert tf.make_ndarray(response.outputs["denoised_bytes"]).tolist() == expected
+
+
+def test_client_keeps_the_kind_of_a_file(server, tmp_path):
+    (tmp_path / "photograph.jpg").write_bytes(picture_files.plain_files()["rgb.jpg"])
+    assert client.main([str(tmp_path / "photograph.jpg"), "--output-dir", str(tmp_path / "out")]) == 0
+    with Image.open(tmp_path / "out" / "photograph.jpg") as image:
+        assert (image.format, image.mode, image.size) == ("JPEG", "RGB", (41, 33))
+
+
+def test_labels(server, predict):
+    noisy = np.zeros((1, 20, 20, 1), np.float32)
+    body = {"inputs": noisy.tolist()}
+    assert post(body, "/labels/stable:predict").json() == post(body, "/versions/1:predict").json()
+    assert requests.get(f"{MODEL}/labels/stable/metadata", timeout=60).status_code == 200
+    assert post(body, "/labels/canary:predict").status_code == 404  # version 2, which is not there
+    asked = request(noisy=noisy)
+    asked.model_spec.version_label = "stable"
+    assert predict(asked).model_spec.version.value == 1
+    asked.model_spec.version_label = "other"
+    with pytest.raises(grpc.RpcError, match="Unrecognized servable version label: other"):
+        predict(asked)
 
 
 def test_floats(server, predict, saved_model):
@@ -391,9 +414,11 @@ def test_serve_is_running_already(server):
     there = [RUN, "--replicas", 1, 1, "--address", address]
     with ThreadPoolExecutor(2) as pool:
         port = pool.submit(run_app, *there, "--port", 8502)
+        name = pool.submit(run_app, *there)
         other = pool.submit(run_app, *there, "--name", "other")
         assert_user_error(*port.result(), "Ray Serve is already running there with port 8501, not port 8502")
         assert_user_error(*other.result(), "Prefix / is being used by application", "denoiser")
+        assert_user_error(*name.result(), "got denoiser, which is running on that cluster already", "--replace")
     assert requests.get(MODEL, timeout=60).status_code == 200
     assert requests.get(f"{MODEL[:-8]}other", timeout=60).status_code == 404
 

@@ -15,6 +15,7 @@ from conftest import assert_user_error
 from PIL import Image
 
 from export.__main__ import main
+from export.web import runtime
 from export.web.build import build_site
 from export.web.runtime import RUNTIME_FILES
 from export.web.serve import make_server
@@ -121,6 +122,19 @@ def test_npm_without_network_is_one_line(tmp_path, monkeypatch, capsys):
     monkeypatch.delenv("KERAS_DAE_NODE_MODULES", raising=False)
     command = ["web", "--output-dir", str(tmp_path / "site"), "--model", f"mnist={MODELS[0][1]}"]
     assert_user_error(main(command), capsys.readouterr().err, "npm error code ENOTFOUND", "--node-modules")
+    assert not (tmp_path / "site").exists()
+
+
+def test_npm_that_hangs_is_one_line(tmp_path, monkeypatch, capsys):
+    npm = tmp_path / "bin" / "npm"
+    npm.parent.mkdir()
+    npm.write_text("#!/bin/sh\nexec sleep 60\n")
+    npm.chmod(0o755)
+    monkeypatch.setenv("PATH", str(npm.parent), prepend=os.pathsep)
+    monkeypatch.setattr(runtime, "NPM_SECONDS", 0.2)
+    monkeypatch.delenv("KERAS_DAE_NODE_MODULES", raising=False)
+    command = ["web", "--output-dir", str(tmp_path / "site"), "--model", f"mnist={MODELS[0][1]}"]
+    assert_user_error(main(command), capsys.readouterr().err, "within 0.2 seconds", "--node-modules")
     assert not (tmp_path / "site").exists()
 
 
