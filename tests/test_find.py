@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from keras_dae.denoise.work import list_work
 from keras_dae.errors import UserError
 from keras_dae.images.find import describe_left_out, find_files
 from keras_dae.images.read import IMAGE_SUFFIXES
@@ -107,3 +108,9 @@ def test_denoising_skips_and_counts_the_same(tmp_path, capsys):
     thread.join(20)
     assert [work.target.name for work in finished[0]] == ["a.jfif", "d.npz"]
     assert capsys.readouterr().err == "left out: 1 .webp, 1 pipe(s) or device(s)\n"
+
+
+def test_a_pipe_that_is_given_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(UserError, match="which is a pipe, a socket or a device"):
+        list_work([tmp_path / "pipe.png"], tmp_path / "out")

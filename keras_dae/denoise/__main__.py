@@ -36,7 +36,7 @@ def parser(prog: str = "python -m keras_dae.denoise") -> argparse.ArgumentParser
         "--white",
         type=_white,
         default="auto",
-        metavar="auto|type|VALUE",
+        metavar="WHITE",
         help="the integer that is white: type for the largest value of a file's type, or a number, such as 4095 for 12 "
         "bits in 16; auto measures files of 16 bits whose upper half is not used, and says so (default: auto)",
     )

@@ -38,8 +38,10 @@ def list_work(inputs: Iterable[str | os.PathLike], output_dir: str | os.PathLike
             left_out += found.left_out
             files = without_outputs(found.files, given, output_dir)
             works += [Work(file, Path(output_dir, file.relative_to(given))) for file in files]
-        elif os.path.exists(given):
+        elif os.path.isfile(given):
             works.append(Work(given, Path(output_dir, given.name)))
+        elif os.path.exists(given):
+            raise UserError(f"expected a file or a folder, got {given}, which is a pipe, a socket or a device")
         else:
             raise UserError(f"expected a file or a folder, got {given}, which is not there")
     if left_out:
