@@ -27,10 +27,8 @@ def to_stored_form(model: keras.Model) -> keras.Sequential:
     Raises:
         UserError: `model` is another network.
     """
+    weights = [weight for pair in layer_weights(model) for weight in pair]
     stored = keras.Sequential.from_config(stored_config(model.input_shape[1:])["config"])
-    weights = []
-    for kernel, bias in layer_weights(model):
-        weights += [kernel, bias]
     stored.set_weights(weights)
     return stored
 
