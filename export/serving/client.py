@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from keras_dae._util.atomic import atomic_file
+from keras_dae._util.command import prepare_command
 from keras_dae.denoise.work import Work, check_targets
 from keras_dae.errors import UserError, first_line, run_command
 
@@ -139,8 +140,8 @@ def denoise_files(paths: Sequence[str], output_dir: str, denoise: Callable[[byte
         RequestFailed: some files failed. It is raised at the end and names them.
     """
     sources = [Path(path) for path in paths]
-    for name in (lambda path: f"{path.stem}.png", lambda path: path.name):
-        check_targets([Work(path, Path(output_dir, name(path))) for path in sources])
+    check_targets([Work(path, Path(output_dir, f"{path.stem}.png")) for path in sources])
+    check_targets([Work(path, Path(output_dir, path.name)) for path in sources])
     failed = []
     for source in sources:
         try:
@@ -180,6 +181,7 @@ def parser(prog: str = "python -m export.serving.client") -> argparse.ArgumentPa
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m export.serving.client") -> int:
     """Run the command. Returns the exit status: 1 if an image failed."""
+    prepare_command()
     options = parser(prog).parse_args(argv)
 
     def denoise(image):
