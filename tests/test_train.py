@@ -258,7 +258,8 @@ def test_collapsed_training_stops(tiny, tmp_path, monkeypatch):
 @pytest.mark.parametrize("change", ["vanish", "shrink", "grow", "same size", "damage"])
 def test_images_that_change_while_training(tmp_path, photographs, monkeypatch, change):
     """The file is named, and the run is continued when it is as it was."""
-    config = TrainConfig(dataset=str(photographs), epochs=3, batch_size=4, initialization="he", channels=3)
+    # More epochs than the batches that are read ahead.
+    config = TrainConfig(dataset=str(photographs), epochs=20, batch_size=4, initialization="he", channels=3)
     whole = train_and_evaluate(config, tmp_path / "whole")
     before = {file: file.read_bytes() for file in photographs.rglob("*.*")}
 
