@@ -21,7 +21,7 @@ import requests
 import tensorflow as tf
 from conftest import assert_user_error
 from google.protobuf import json_format
-from own_network import OUTSIDE_ADDRESS
+from own_network import OUTSIDE_ADDRESS, ROOT
 from PIL import Image
 from tensorflow.core.framework.tensor_pb2 import TensorProto
 from tensorflow_serving.apis import (
@@ -136,6 +136,25 @@ def request(signature="serving_default", name="denoiser", version=None, output_f
     for key, value in inputs.items():
         made.inputs[key].CopyFrom(value if isinstance(value, TensorProto) else tf.make_tensor_proto(value))
     return made
+
+
+def test_the_process_is_left_as_it_was_and_can_serve_again():
+    """The environment and the logging of Ray. It comes before the tests that start the `server`: same ports."""
+    code = """
+import logging, os
+import requests
+from export.serving.ray.app import serving
+
+before = dict(os.environ)
+for _ in range(2):
+    with serving("mnist", grpc_port=0, replicas=(1, 1)):
+        assert requests.get("http://127.0.0.1:8501/v1/models/other").status_code == 404
+    assert dict(os.environ) == before
+    assert logging.getLogger("ray.serve").level != logging.ERROR
+"""
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("way", [["--rest"], ["--grpc"]])
