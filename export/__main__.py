@@ -4,10 +4,10 @@
 """
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 
+from keras_dae._util.command import prepare_command
 from keras_dae.errors import UserError, run_command
 
 
@@ -35,13 +35,13 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m export") -> i
 
     0: all exports are verified; 1: an export does not compute what Keras computes; 2: a user error.
     """
+    prepare_command()
     argv = sys.argv[1:] if argv is None else argv
     if argv[:1] == ["web"]:
         from export.web.__main__ import main as web
 
         return web(argv[1:], f"{prog} web")
     options = parser(prog).parse_args(argv)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
     if options.check:
         return run_command(_check, options)

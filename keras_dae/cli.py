@@ -5,6 +5,8 @@ import importlib
 import sys
 from collections.abc import Sequence
 
+from keras_dae._util.command import prepare_command
+
 # Sub-command -> module with its `main`, and what it does. Only the module that is run is imported.
 COMMANDS = {
     "train": ("keras_dae.train.__main__", "train, measure and export a denoiser"),
@@ -34,6 +36,7 @@ def parser(prog: str = "keras-dae") -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None, prog: str = "keras-dae") -> int:
     """Run a command; returns its exit status."""
+    prepare_command()
     options = parser(prog).parse_args(argv)
     module, _ = COMMANDS[options.command]
     return importlib.import_module(module).main(options.arguments, f"{prog} {options.command}")

@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from keras_dae._util.command import prepare_command
 from keras_dae.errors import run_command
 from keras_dae.pretrained import MODEL_NAMES, describe_model
 
@@ -18,6 +19,7 @@ def parser(prog: str = "python -m keras_dae.models") -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m keras_dae.models") -> int:
     """Print a line for each model. Returns the exit status."""
+    prepare_command()
     parser(prog).parse_args(argv)
     return run_command(lambda: print(*map(describe_model, MODEL_NAMES), sep="\n"))
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from keras_dae._util.atomic import atomic_file, folder_to_replace, locked, staged_folder
+from keras_dae._util.command import prepare_command
 from keras_dae._util.json_files import write_json
 from keras_dae.errors import UserError, printable, run_command
 from keras_dae.networks.geometry import AUTOENCODER
@@ -217,8 +218,8 @@ def parser(prog: str = "python -m keras_dae.torch_weights") -> argparse.Argument
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m keras_dae.torch_weights") -> int:
     """Command line of `import_weights` and `export_weights`; returns the exit status."""
+    prepare_command()
     options = vars(parser(prog).parse_args(argv))
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     return run_command(options.pop("function"), **options)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from export.serving.ray.app import serving
 from export.serving.ray.servable import LABELS
+from keras_dae._util.command import prepare_command
 from keras_dae.errors import run_command
 
 
@@ -52,6 +53,7 @@ def _label(text):
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m export.serving.ray_app") -> int:
     """Run the command until Ctrl-C. Returns the exit status."""
+    prepare_command()
     return run_command(_serve, **vars(parser(prog).parse_args(argv)))
 
 

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from keras_dae._util.command import prepare_command
 from keras_dae.errors import run_command
 
 
@@ -39,6 +40,7 @@ def parser(prog: str = "python -m export web") -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m export web") -> int:
     """Run the command: `build_site`, `serve` or both. Returns the exit status."""
+    prepare_command()
     command_parser = parser(prog)
     options = command_parser.parse_args(argv)
     if not options.output_dir and not options.serve:

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import cast
 
+from keras_dae._util.command import prepare_command
 from keras_dae.denoise.denoiser import load_denoiser
 from keras_dae.denoise.white import White
 from keras_dae.errors import UserError, first_line, run_command
@@ -64,6 +65,7 @@ def _white(text: str) -> White:
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m keras_dae.denoise") -> int:
     """Run the command. Returns the exit status: 1 if a file failed."""
+    prepare_command()
     command_parser = parser(prog)
     options = command_parser.parse_args(argv)
     if options.processes is not None and options.processes < 1:

@@ -1,11 +1,11 @@
 """Measure denoisers on noisy test images, next to classical methods: `python -m keras_dae.evaluate RUN …`."""
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from keras_dae._util.command import prepare_command
 from keras_dae.config import DATASETS, white
 from keras_dae.errors import run_command
 from keras_dae.evaluate.loaders import BACKENDS
@@ -39,8 +39,8 @@ def parser(prog: str = "python -m keras_dae.evaluate") -> argparse.ArgumentParse
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m keras_dae.evaluate") -> int:
     """Run `evaluate` and print a table; return the exit status."""
+    prepare_command()
     options = vars(parser(prog).parse_args(argv))
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
     def command():
         evaluation = evaluate(**options)

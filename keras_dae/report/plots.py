@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
+from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -20,6 +21,7 @@ DASHES = ("-", "--", ":", "-.")
 STYLE: dict[str, Any] = {"facecolor": "white", "layout": "constrained"}
 
 
+@style.context("default")  # whatever matplotlibrc says
 def plot_samples(path: PathLike, clean: np.ndarray, noisy: np.ndarray, denoised: np.ndarray, title: str) -> None:
     """Plot images in three rows, original, noisy and denoised, with the PSNR of each image in dB.
 
@@ -36,6 +38,7 @@ def plot_samples(path: PathLike, clean: np.ndarray, noisy: np.ndarray, denoised:
     _save(figure, path)
 
 
+@style.context("default")  # whatever matplotlibrc says
 def plot_ranked(path: PathLike, clean: np.ndarray, noisy: np.ndarray, denoised: np.ndarray, title: str) -> None:
     """Plot the worst, the median and the best images, in that order, in the rows of `plot_samples`.
 
@@ -69,6 +72,7 @@ def _image_rows(axes: np.ndarray, clean: np.ndarray, noisy: np.ndarray, denoised
         axes[row, 0].set_ylabel(label, fontsize=11, color=INK)
 
 
+@style.context("default")  # whatever matplotlibrc says
 def plot_loss(path: PathLike, history: Sequence[Mapping[str, float]], title: str) -> None:
     """Plot training and validation loss (mean squared error, on a logarithmic axis) against the epoch.
 
@@ -92,6 +96,7 @@ def plot_loss(path: PathLike, history: Sequence[Mapping[str, float]], title: str
     _save(figure, path)
 
 
+@style.context("default")  # whatever matplotlibrc says
 def plot_psnr(path: PathLike, evaluation: Evaluation, title: str) -> None:
     """Plot mean PSNR against the noise level, with one line for each contender; with one level, plot bars instead.
 

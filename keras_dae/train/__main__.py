@@ -1,13 +1,13 @@
 """Train a denoiser, measure it and export it: `python -m keras_dae.train`."""
 
 import argparse
-import os
 import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from keras_dae._util.command import prepare_command
 from keras_dae.config import DATASETS, INITIALIZATIONS, RECIPES, SCHEDULES, TrainConfig, white
 from keras_dae.data.splits import MAX_PATCH_SIZE, DatasetSplits
 from keras_dae.errors import UserError, run_command
@@ -19,10 +19,10 @@ from keras_dae.train.run import train_and_evaluate
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m keras_dae.train") -> int:
     """Command line of `train_and_evaluate`; returns the exit status."""
+    prepare_command()
     options = vars(parser(prog).parse_args(argv))
     settings = {name: options.pop(name) for name in ("output_dir", "overwrite", "resume_anyway", "tensorboard")}
     finish = _export if options.pop("export") else None
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's remarks on this machine's processor
 
     def command():
         signal.signal(signal.SIGTERM, _interrupt)

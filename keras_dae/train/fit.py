@@ -13,6 +13,7 @@ from keras_dae.data.batches import epoch_plan, evaluation_images, training_batch
 from keras_dae.data.splits import DatasetSplits
 from keras_dae.metrics import psnr
 from keras_dae.networks.autoencoder import build_autoencoder
+from keras_dae.networks.keras_settings import check_backend, standard_settings
 from keras_dae.runs.folder import run_description
 from keras_dae.train import workers
 from keras_dae.train.callbacks import EarlyStopping, StopIfUseless, Throughput, check_useful
@@ -28,6 +29,7 @@ WATCHED = 100  # validation images with which `check_useful` looks for a collaps
 
 @in_one_line()
 @workers.raising_worker_lost()
+@standard_settings()
 def fit(
     config: TrainConfig,
     dataset: DatasetSplits,
@@ -44,12 +46,16 @@ def fit(
         tensorboard: folder for TensorBoard's event files, or None.
 
     Raises:
-        UserError: all images are one colour, the training diverged or collapsed, images can no longer be read, the
-            memory is not enough, a checkpoint cannot be written, or another worker has different settings or has ended.
+        UserError: Keras does not run on TensorFlow, all images are one colour, the training diverged or collapsed,
+            images can no longer be read, the memory is not enough, a checkpoint cannot be written, or another worker
+            has different settings or has ended.
     """
+    check_backend()
     check_not_constant(dataset)
     strategy = workers.strategy()
     rank, worker_count = workers.rank_and_count()
+    if rank == 0:
+        print(f"training on {workers.describe_devices()}")
     _check_same_training(config, dataset, strategy)
     noisy, clean = evaluation_images(dataset.validation, config)
     plan = epoch_plan(dataset.train, config, worker_count)

@@ -15,6 +15,7 @@ import signal
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from keras_dae._util.threads import cores
 from keras_dae.errors import UserError, first_line
 
 if TYPE_CHECKING:
@@ -73,6 +74,17 @@ def gpus() -> list[str]:
     import tensorflow as tf
 
     return [device.name for device in tf.config.list_logical_devices("GPU")]
+
+
+def describe_devices() -> str:
+    """Return what this process trains on: GPUs with their names, or the CPU with its cores."""
+    import tensorflow as tf
+
+    devices = tf.config.get_visible_devices("GPU")
+    if not devices:
+        return f"the CPU ({cores()} cores); TensorFlow sees no GPU"
+    names = {tf.config.experimental.get_device_details(device).get("device_name", "unnamed") for device in devices}
+    return f"{len(devices)} GPU{'s' if len(devices) > 1 else ''} ({', '.join(sorted(names))})"
 
 
 @functools.cache  # a process can join only once
