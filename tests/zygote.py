@@ -58,6 +58,7 @@ def run(output, module, arguments, limit):
     """Run the command in this process, then exit."""
     for descriptor in (1, 2):
         os.dup2(output, descriptor)
+    sys.stdout, sys.stderr = (open(descriptor, "w", encoding="utf-8", closefd=False) for descriptor in (1, 2))
     if limit is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     status = 70
