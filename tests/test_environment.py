@@ -44,7 +44,7 @@ def test_kerass_settings_do_not_matter(plain, tmp_path):
     train(tmp_path / "run", "--no-export", KERAS_HOME=str(tmp_path / "home"), KERAS_BACKEND="jax", **limits)
     assert_same_results(tmp_path / "run", plain)
     evaluated = run_module(
-        *("keras_dae.evaluate", tmp_path / "run", "--backends", "keras", "--dataset", "digits", "--limit", 50),
+        *("keras_dae.evaluate", tmp_path / "run", "--backend", "keras", "--limit", 50),
         env={"KERAS_HOME": str(tmp_path / "home")},
     )
     assert evaluated.returncode == 0, evaluated.stderr
