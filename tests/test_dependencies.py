@@ -31,7 +31,7 @@ UNDECLARED = {
 EXTRAS = {
     "keras_dae/denoise/ray": ("ray",),
     "keras_dae/train": ("tensorboard",),
-    "keras_dae/torch_weights.py": ("torch",),
+    "keras_dae/networks/torch_file.py": ("torch",),
     "export/serving/ray": ("ray",),
     "export/to_litert.py": ("litert",),
     "export/parity/consumer.py": ("litert",),
