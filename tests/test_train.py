@@ -455,7 +455,7 @@ class TestCommandLine:
         from keras_dae.train.__main__ import _config, parser
 
         options = vars(parser().parse_args(["--recipe", "best", "--epochs", "3", "--noise", "salt", "pepper"]))
-        for name in ("output_dir", "overwrite", "tensorboard", "export"):
+        for name in ("output_dir", "overwrite", "tensorboard", "export", "resume_anyway"):
             del options[name]
         config = _config(**options)
         assert (config.recipe, config.epochs, config.noise) == ("best", 3, ("salt", "pepper"))
