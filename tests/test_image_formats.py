@@ -259,6 +259,9 @@ UNUSUAL = {
     "a volume": (lambda: one(tags={32997: (4, [5])})[0], "5 slices"),
     "too few channels": (lambda: one((HEIGHT, WIDTH, 2), photometric=2)[0], "2 channels"),
     "a large palette": (lambda: one(dtype="u2", photometric=3, tags={320: (3, [0] * 3 * 65536)})[0], "palette"),
+    "PackBits with a predictor": (
+        lambda: one(dtype="u1", compression=32773, tags={317: (3, [2])})[0], "PackBits with a predictor"
+    ),
     "no palette": (lambda: one(photometric=3)[0], "palette"),
     "sparse": (lambda: one(tags={273: (4, [0]), 279: (4, [0])})[0], "sparse"),
     "negative": (lambda: made_tiff(page(np.full((9, 9, 1), -5, np.int16))), "expected 16-bit values, got -5"),
@@ -304,7 +307,54 @@ def test_tiff_palette():
             assert np.array_equal(np.asarray(image.convert("RGB")), 255 - page_.pixels)
 
 
+def test_tiff_palette_of_8_bits():
+    """Some programs write colours of 0 … 255 where 16 bits belong. They are not black."""
+    indices = RANDOM.integers(0, 16, (HEIGHT, WIDTH, 1)).astype(np.uint8)
+    palette = RANDOM.integers(0, 256, (16, 3))
+    kind, (page_,) = decode(made_tiff(page(indices, 3, 4, tags={320: (3, palette.T.ravel().tolist())})))
+    assert np.array_equal(page_.pixels, palette[indices[..., 0]])
+    with Image.open(io.BytesIO(encode(kind, [page_]))) as image:
+        assert np.array_equal(np.asarray(image.convert("RGB")), page_.pixels)
+
+
+@pytest.mark.parametrize("number", [332, 529, 532])
+def test_unusual_colours_are_not_for_training(number, tmp_path):
+    """Other inks than CMYK's, and other YCbCr than JPEG's: each channel is denoised, but there is no RGB to learn."""
+    values = RANDOM.integers(0, 256, (HEIGHT, WIDTH, 4 if number == 332 else 3)).astype(np.uint8)
+    tag, usual = {
+        332: ((3, [2]), (3, [1])),
+        529: (
+            (5, struct.pack("<6I", 2126, 10000, 7152, 10000, 722, 10000)),
+            (5, struct.pack("<6I", 299, 1000, 587, 1000, 114, 1000)),
+        ),
+        532: (
+            (5, struct.pack("<12I", 16, 1, 235, 1, 128, 1, 240, 1, 128, 1, 240, 1)),
+            (5, struct.pack("<12I", 0, 1, 255, 1, 128, 1, 255, 1, 128, 1, 255, 1)),
+        ),
+    }[number]
+    photometric, others = (5, {}) if number == 332 else (6, {530: (3, [1, 1])})
+    content = made_tiff(page(values, photometric, tags={number: tag, **others}))
+    assert np.array_equal(np.moveaxis(decode(content)[1][0].pixels[..., 0], 0, -1), values)
+    (tmp_path / "a.tif").write_bytes(content)
+    with pytest.raises(ValueError, match="channels of other colours"):
+        read_image(tmp_path / "a.tif", 3)
+    (tmp_path / "a.tif").write_bytes(made_tiff(page(values, photometric, tags={number: usual, **others})))
+    assert read_image(tmp_path / "a.tif", 3).shape == (HEIGHT, WIDTH, 3)
+
+
 # TIFF: pages, stacks and descriptions.
+
+
+@pytest.mark.parametrize("tags", [{254: (4, [1])}, {255: (3, [2])}])
+def test_a_preview_is_not_the_picture(tags, tmp_path):
+    """A page of reduced resolution that comes first is denoised too, but training takes the picture."""
+    values = random_values(3, np.dtype("u1"), 8)
+    content = made_tiff(page(values[::4, ::4], 2, tags=tags), page(values, 2))
+    (tmp_path / "a.tif").write_bytes(content)
+    assert np.array_equal(read_image(tmp_path / "a.tif", 3), values)
+    with tifffile.TiffFile(io.BytesIO(turned(content)[1])) as file:
+        assert [np.array_equal(page_.asarray(), expected[::-1])
+                for page_, expected in zip(file.pages, (values[::4, ::4], values))] == [True, True]  # fmt: skip
 
 
 def test_imagej_stack_with_one_directory(tmp_path):

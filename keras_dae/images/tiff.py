@@ -24,7 +24,9 @@ GDAL_PROMISE = b"KNOWN_INCOMPATIBLE_EDITION=NO\n "  # GDAL's promise that nobody
 
 
 def read(content: bytes) -> Iterator[Page]:
-    """Yield the pages of a TIFF file, those in sub-directories too. Masks are left out, and stay as they are.
+    """Yield the pages of a TIFF file, those in sub-directories too, and pages of reduced resolution last.
+
+    Masks are left out, and stay as they are.
 
     Integers of 1 bit give bool, of 2 to 8 bits uint8 in 0 … 255, and of more bits uint16 as they are stored. Black is
     0 also where the file stores white as 0. Colours that are neither grey nor RGB give a batch of grey images.
@@ -80,8 +82,10 @@ def _page(layout: Layout) -> Page:
     """Return a page with pixels as a denoiser takes them."""
     white = layout.declared_white
     if layout.photometric == PALETTE:
-        palette = (np.array(layout.colour_map, np.uint32).reshape(3, -1).T // 256).astype(np.uint8)
-        return Page(palette[_samples(layout)[..., 0]], "P", layout, lost=layout.lost)
+        palette = np.array(layout.colour_map, np.uint32).reshape(3, -1).T
+        if palette.max() > 255:  # some programs write 8 bits instead of 16
+            palette //= 256
+        return Page(palette.astype(np.uint8)[_samples(layout)[..., 0]], "P", layout, lost=layout.lost)
     values = _interpret(layout, _samples(layout))
     colours = _colours(layout)
     if _is_plain(layout):
@@ -92,7 +96,8 @@ def _page(layout: Layout) -> Page:
         elif layout.is_premultiplied:
             mode = mode.replace("A", "a")
         return Page(pixels[..., 0] if pixels.shape[-1] == 1 else pixels, mode, layout, white=white, lost=layout.lost)
-    mode = PLANE_MODES.get(layout.photometric, "") if len(colours) == layout.samples else ""
+    is_known = len(colours) == layout.samples and layout.has_usual_colours
+    mode = PLANE_MODES.get(layout.photometric, "") if is_known else ""
     return Page(np.moveaxis(values[..., colours], -1, 0)[..., None], mode, layout, white=white, lost=layout.lost)
 
 

@@ -17,9 +17,9 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from keras_dae.images.jpeg import has_known_sampling, jpeg_options
 
-NONE, CCITT_RLE, GROUP3, GROUP4, LZW, JPEG = 1, 2, 3, 4, 5, 7
+NONE, CCITT_RLE, GROUP3, GROUP4, LZW, JPEG, PACKBITS = 1, 2, 3, 4, 5, 7, 32773
 DEFLATE = (8, 32946)
-BY_LIBTIFF = {CCITT_RLE: "tiff_ccitt", GROUP3: "group3", GROUP4: "group4", LZW: "tiff_lzw", 32773: "packbits",
+BY_LIBTIFF = {CCITT_RLE: "tiff_ccitt", GROUP3: "group3", GROUP4: "group4", LZW: "tiff_lzw", PACKBITS: "packbits",
               34925: "lzma", 50000: "zstd"}  # fmt: skip
 NAMES = {6: "old JPEG", 32809: "ThunderScan", 33003: "JPEG 2000", 33005: "JPEG 2000", 34712: "JPEG 2000",
          34887: "LERC", 34933: "PNG", 34934: "JPEG XR", 50001: "WebP", 50002: "JPEG XL", 52546: "JPEG XL"}  # fmt: skip

@@ -13,11 +13,11 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 
 from keras_dae.errors import first_line
-from keras_dae.images.tiff_codecs import JPEG, NONE, WITH_PREDICTOR, Plane, check_compression
+from keras_dae.images.tiff_codecs import JPEG, NONE, PACKBITS, WITH_PREDICTOR, Plane, check_compression
 
 WHITE_IS_ZERO, RGB, PALETTE, MASK, CMYK, YCBCR, LAB, ICC_LAB = 0, 2, 3, 4, 5, 6, 8, 9
 COLOURS = {WHITE_IS_ZERO: 1, 1: 1, RGB: 3, PALETTE: 1, MASK: 1, CMYK: 4, YCBCR: 3, LAB: 3, ICC_LAB: 3}
-PHOTOMETRIC_NAMES = {10: "ITU Lab", 32844: "LogL", 32845: "LogLuv"}
+PHOTOMETRIC_NAMES = {-1: "no stated photometric interpretation", 10: "ITU Lab", 32844: "LogL", 32845: "LogLuv"}
 RAW = (32803, 34892)  # photometric interpretation of a camera's raw pixels: colour filter array, linear raw
 ALPHA = (1, 2, 999)  # of ExtraSamples; Corel Draw writes 999
 FORMATS = {1: "u", 2: "i", 3: "f", 4: "u"}  # SampleFormat -> NumPy's kind of type; 4 is undefined
@@ -25,6 +25,8 @@ TYPE_NAMES = {"u": "unsigned integers", "i": "signed integers", "f": "floats"}
 WHOLE_BITS = {"u": (*range(1, 33), 64), "i": (8, 16, 32, 64), "f": (16, 32, 64)}  # of the types that are read
 MAX_PAGE_BYTES = 2**32  # of the unpacked pixels of a page
 LAYERS = 37724  # Photoshop's tag
+LUMA = (0.299, 0.587, 0.114)  # of red, green and blue, as YCbCr usually has them
+CMYK_INKS = 1
 
 
 _QUIET = logging.NullHandler()
@@ -46,6 +48,7 @@ class Layout(NamedTuple):
         predictor: the tag's value.
         reverses_bits: whether the lowest bit of each byte comes first.
         photometric: the tag's value.
+        has_usual_colours: whether CMYK is cyan, magenta, yellow and black, and YCbCr is as in JPEG.
         alpha: which samples are alpha; `is_premultiplied` says how.
         orientation: the tag's value.
         colour_map: the tag's value, for palettes.
@@ -69,6 +72,7 @@ class Layout(NamedTuple):
     predictor: int
     reverses_bits: bool
     photometric: int
+    has_usual_colours: bool
     alpha: tuple[int, ...]
     is_premultiplied: bool
     orientation: int
@@ -127,7 +131,7 @@ def open_tiff(file: BinaryIO) -> Iterator[tuple[Any, list[Any]]]:
 
 
 def layouts_of(content: bytes) -> Iterator[Layout]:
-    """Yield how the pixels of each page are stored.
+    """Yield how the pixels of each page are stored. Pages of reduced resolution, such as a preview, come last.
 
     A stack that has one directory for many planes gives a layout for each plane.
 
@@ -140,11 +144,16 @@ def layouts_of(content: bytes) -> Iterator[Layout]:
             raise OSError("expected a TIFF with a directory, got none: it is damaged")
         _check_raw(content, directories)
         planes = _planes_of_directories(list(tiff.pages))
-        for page in directories:
+        for page in sorted(directories, key=_is_reduced):
             layout = _layout(content, tiff.byteorder, page)
             yield from _stack(layout, planes.get(page.offset, 1))
         if _next_directory(content, tiff, tiff.pages[-1].offset):
             raise OSError("the chain of the TIFF's directories does not end: it is damaged or cut")
+
+
+def _is_reduced(page: Any) -> bool:
+    """Return whether a directory says that it is another page's picture in a lower resolution."""
+    return bool(page.tags.valueof(254, 0) & 1) or page.tags.valueof(255, 0) == 2
 
 
 def _check_raw(content: bytes, directories: Sequence[Any]) -> None:
@@ -285,7 +294,11 @@ def _layout(content: bytes, order: str, page: Any) -> Layout:
         is_ycbcr=is_jpeg_ycbcr,
     )
     check_compression(plane)
-    predictor = value(317, 1) if compression in WITH_PREDICTOR else 1
+    predictor = value(317, 1)
+    if compression not in WITH_PREDICTOR:
+        if predictor != 1 and compression == PACKBITS:
+            raise ValueError("cannot read a TIFF of PackBits with a predictor, which programs read differently")
+        predictor = 1
     if predictor not in (1, 2, 3) or (predictor == 3 and kind != "f") or (predictor == 2 and bits % 8):
         raise ValueError(f"cannot read a TIFF of {bits}-bit values with predictor {predictor}; save it without")
     planes = samples if is_planar else 1
@@ -311,6 +324,7 @@ def _layout(content: bytes, order: str, page: Any) -> Layout:
         predictor,
         value(266, 1) == 2 and compression != JPEG,
         photometric,
+        _has_usual_colours(photometric, bits, value(332, CMYK_INKS), values(529), values(532)),
         alpha,
         is_premultiplied,
         value(274, 1),
@@ -348,6 +362,26 @@ def _alpha(photometric: int, samples: int, extras: Sequence[int]) -> tuple[tuple
         extras, unknown = (2,), 0  # not stated by some programs
     labels = (0,) * (colours + unknown) + tuple(extras)
     return tuple(index for index, label in enumerate(labels) if label in ALPHA), 1 in extras
+
+
+def _has_usual_colours(
+    photometric: int, bits: int, inks: int, luma: Sequence[int], black_and_white: Sequence[int]
+) -> bool:
+    """Return whether the colours are what Pillow takes CMYK and YCbCr for. The last two are values of fractions."""
+    if photometric == CMYK:
+        return inks == CMYK_INKS
+    if photometric != YCBCR:
+        return True
+    white, half = 2**bits - 1, 2 ** (bits - 1)
+    is_usual_luma = not luma or np.allclose(_fractions(luma), LUMA, atol=1e-3)
+    return is_usual_luma and (
+        not black_and_white or np.allclose(_fractions(black_and_white), (0, white, half, white, half, white))
+    )
+
+
+def _fractions(values: Sequence[int]) -> np.ndarray:
+    """Return fractions that are stored as numerator and denominator; infinity where that is 0."""
+    return np.array([top / bottom if bottom else math.inf for top, bottom in zip(values[::2], values[1::2])])
 
 
 def _segments(
