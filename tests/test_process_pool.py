@@ -146,8 +146,9 @@ if __name__ == '__main__':
     assert len(list((tmp_path / "out0").iterdir())) == 6
 
 
-def test_a_broken_onnxruntime(noisy, tmp_path):
-    (tmp_path / "onnxruntime.py").write_text("raise ImportError('libonnxruntime.so: not found')")
+@pytest.mark.parametrize("error", ["ImportError", "OSError", "RuntimeError"])
+def test_a_broken_onnxruntime(error, noisy, tmp_path):
+    (tmp_path / "onnxruntime.py").write_text(f"raise {error}('libonnxruntime.so: not found')")
     command = [sys.executable, "-m", "keras_dae.denoise", "noisy", "--model", "mnist", "--output-dir", "out"]
     environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)

@@ -82,7 +82,7 @@ def open_denoiser(model: str | os.PathLike | bytes, name: str | os.PathLike, thr
     try:
         with no_telemetry():
             import onnxruntime
-    except ImportError as error:
+    except Exception as error:  # noqa: BLE001 - a damaged installation raises exceptions of any type
         raise UserError(f"cannot import onnxruntime: {first_line(error)}; pip install onnxruntime") from None
 
     try:
