@@ -22,6 +22,7 @@ from PIL import Image, JpegImagePlugin
 
 from keras_dae.denoise.__main__ import main
 from keras_dae.images.codec import decode, encode
+from keras_dae.images.jpeg import has_known_sampling
 from keras_dae.images.read import read_image
 
 HEIGHT, WIDTH = 20, 37
@@ -664,6 +665,26 @@ def test_png_white_and_animation(tmp_path):
     assert b"acTL" not in output
 
 
+def test_png_says_what_else_is_lost():
+    """What follows the end, and the palette that an RGB file suggests, with its histogram."""
+    values = RANDOM.integers(0, 256, (HEIGHT, WIDTH, 3))
+    (page_,), output = turned(made_png(values, 8, 2, (), [(b"hIST", bytes(6))], palette=bytes(9)) + b"a video")
+    assert set(page_.lost) == {"the suggested palette", "the histogram", "7 bytes after the picture"}
+    assert [name for name, _ in chunks_of(output)] == [b"IHDR", b"IDAT", b"IEND"]
+
+
+@pytest.mark.parametrize(("palette", "colours"), [(bytes(9), 3), (b"", 0)])
+def test_png_with_numbers_beyond_its_palette(palette, colours, tmp_path):
+    values = np.full((HEIGHT, WIDTH, 1), 3)
+    refused(made_png(values, 8, 3, palette=palette), tmp_path, f"at most {colours} colours, got the number 3")
+
+
+def test_png_with_a_critical_chunk(tmp_path):
+    """By the standard, a program that does not know it must not show the picture."""
+    values = RANDOM.integers(0, 256, (HEIGHT, WIDTH, 1))
+    refused(made_png(values, 8, 0, [(b"CgBI", bytes(4))]), tmp_path, "the chunk CgBI")
+
+
 # JPEG.
 
 SMOOTH = np.dstack([np.uint8(128 + 100 * np.sin(np.indices((50, 61))[axis] / 9 + axis)) for axis in (0, 1, 0)])
@@ -763,6 +784,36 @@ def test_jpeg_says_what_is_lost():
     assert decode(content + b"a video" * 9)[1][0].lost == ("63 bytes after the picture, such as a preview or a video",)
 
 
+@pytest.mark.parametrize(
+    ("frame", "bits", "name"),
+    [(0xC3, 8, "lossless"), (0xC1, 12, "12-bit"), (0xF7, 8, "JPEG-LS"), (0xC5, 8, "hierarch")],
+)
+def test_jpegs_of_other_kinds_are_named(frame, bits, name, tmp_path):
+    content = jpeg()
+    place = content.index(b"\xff\xc0")
+    changed = content[: place + 1] + bytes([frame]) + content[place + 2 : place + 4] + bytes([bits])
+    refused(changed + content[place + 5 :], tmp_path, f"a JPEG that is {name}")
+
+
+def test_jpeg_of_four_channels_says_that_it_loses_sampling():
+    content = bytearray(jpeg(np.dstack([SMOOTH, SMOOTH[..., 0]]), "CMYK", quality=90))
+    frame = content.index(b"\xff\xc0")
+    assert not decode(bytes(content))[1][0].lost
+    content[frame + 11] = content[frame + 20] = 0x22  # the first and the last channel have twice the resolution
+    with Image.open(io.BytesIO(content)) as image:
+        assert [channel[1:3] for channel in image.layer] == [(2, 2), (1, 1), (1, 1), (2, 2)]
+        assert not has_known_sampling(image)
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+def test_damaged_exif_is_ignored(suffix, tmp_path):
+    """As viewers do. It is kept."""
+    path = tmp_path / f"a.{suffix}"
+    Image.fromarray(SMOOTH).save(path, exif=b"Exif\0\0not a TIFF" + bytes(9))
+    assert read_image(path, 3).shape == SMOOTH.shape
+    assert b"not a TIFF" in turned(path.read_bytes())[1]
+
+
 # BMP.
 
 
@@ -856,6 +907,22 @@ def test_run_length_encoded_bmp():
     rows = 10 * np.arange(HEIGHT)[::-1]
     assert np.array_equal(page_.pixels[:, 5], np.stack([255 - rows, 0 * rows, rows], axis=-1))
     assert np.array_equal(decode(encode(kind, [page_]))[1][0].pixels, page_.pixels)
+
+
+def test_run_length_encoded_bmp_keeps_its_resolution():
+    content = bytearray(made_bmp(np.zeros((HEIGHT, WIDTH), np.uint8), 8, palette=bytes(range(256)) * 4))
+    content[30:34] = struct.pack("<I", 1)
+    content[38:46] = struct.pack("<ii", 12345, 6789)
+    runs = bytes([WIDTH, 1, 0, 0]) * HEIGHT + b"\0\1"
+    assert turned(bytes(content[: 54 + 1024]) + runs)[1][38:46] == content[38:46]
+
+
+def test_bmp_of_16_bits_keeps_the_bit_that_is_no_colour():
+    """Some programs store alpha in it."""
+    rows = RANDOM.integers(0, 2**16, (HEIGHT, WIDTH)).astype("<u2").view(np.uint8)
+    content = made_bmp(rows, 16)
+    kind, pages = decode(content)
+    assert encode(kind, pages) == content
 
 
 # Other kinds of files, and the whole way.

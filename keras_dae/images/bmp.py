@@ -9,6 +9,8 @@ import numpy as np
 from keras_dae.images.page import Page, check_size, image_of, open_as, pixels_of, to_palette
 from keras_dae.images.sample_bits import pack_bits, unpack_bits
 
+RESOLUTION = slice(38, 46)  # of a file that is compressed: its place
+
 
 class _Form(NamedTuple):
     """A file whose pixels are not compressed, and where they lie in it.
@@ -45,18 +47,20 @@ def read(content: bytes) -> Iterator[Page]:
             mode, pixels = image.mode, pixels_of(image)
     if form is None and mode == "1":  # Pillow misreads the decompressed indices
         raise ValueError("cannot read a run-length encoded BMP of two colours; save it as PNG")
-    yield Page(pixels, mode, form)
+    yield Page(pixels, mode, form or content[RESOLUTION])
 
 
 def write(pages: Sequence[Page]) -> bytes:
     """Return the content of a BMP file: the inverse of `read`. What was run-length encoded is not any more."""
     (page,) = pages
-    if page.form is None:
+    if isinstance(page.form, bytes):
         file = io.BytesIO()
         image = image_of(page)
         (image.quantize() if page.mode == "P" else image).save(file, "BMP")
-        return file.getvalue()
-    form = page.form
+        content = bytearray(file.getvalue())
+        content[RESOLUTION] = page.form
+        return bytes(content)
+    form: _Form = page.form
     content = bytearray(form.content)
     rows = _rows(form, content, len(page.pixels))
     if form.bits <= 8:
@@ -67,7 +71,11 @@ def write(pages: Sequence[Page]) -> bytes:
             entries[: len(palette), :3] = palette[:, ::-1]
         packed = pack_bits(indices.astype(np.uint8), form.bits)
     elif form.bits == 16:
-        packed = _pack_16(page.pixels, 6 if form.layout == "BGR;16" else 5)
+        green_bits = 6 if form.layout == "BGR;16" else 5
+        unused = rows[:, 1 : 2 * page.pixels.shape[1] : 2] & 0x80  # which may be alpha
+        packed = _pack_16(page.pixels, green_bits)
+        if green_bits == 5:
+            packed[:, 1::2] |= unused
     else:
         packed = _replace_channels(rows, page.pixels, form.layout)
     rows[:, : packed.shape[1]] = packed

@@ -7,10 +7,22 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from keras_dae.images.page import Page, check_size, image_of, open_as, pixels_of
+from keras_dae.images.page import Page, check_size, image_of, open_as, orientation_of, pixels_of
 
 SAMPLINGS = {((1, 1), (1, 1), (1, 1)): 0, ((2, 1), (1, 1), (1, 1)): 1, ((2, 2), (1, 1), (1, 1)): 2}  # Pillow's numbers
 APP0, APP14, APP15, COMMENT, SCAN, END = 0xE0, 0xEE, 0xEF, 0xFE, 0xDA, 0xD9  # the markers' codes
+KINDS = {
+    0xC3: "lossless",
+    0xC5: "hierarchical",
+    0xC6: "hierarchical",
+    0xC7: "hierarchical",
+    0xCB: "lossless",
+    0xCD: "hierarchical",
+    0xCE: "hierarchical",
+    0xCF: "hierarchical",
+    0xF7: "JPEG-LS",
+}  # not read
+FRAMES = (0xC0, 0xC1, 0xC2, 0xC9, 0xCA, *KINDS)
 MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd8\xff])")  # of a segment with a length, or of the end
 
 
@@ -29,6 +41,7 @@ def _pixels(image: Any) -> np.ndarray:
 
 def read(content: bytes) -> Iterator[Page]:
     """Yield the page of a JPEG file. Raises `OSError` if it is damaged, and `ValueError` if it is not supported."""
+    _check_kind(content)
     with open_as("JPEG", content) as image:
         check_size(image.width, image.height)
         pixels, options = _pixels(image), jpeg_options(image)
@@ -58,7 +71,7 @@ def write(pages: Sequence[Page]) -> bytes:
 def orientation(content: bytes, page: Page) -> int:
     """Return how a viewer turns the picture: EXIF's number."""
     with open_as("JPEG", content) as image:
-        return image.getexif().get(0x0112, 1)
+        return orientation_of(image)
 
 
 def jpeg_options(image: Any) -> dict[str, Any]:
@@ -81,7 +94,19 @@ def jpeg_options(image: Any) -> dict[str, Any]:
 
 def has_known_sampling(image: Any) -> bool:
     """Return whether Pillow can write the chroma sampling of this JPEG."""
-    return len(image.layer) != 3 or _sampling(image) in SAMPLINGS
+    sampling = _sampling(image)
+    return len(sampling) == 1 or set(sampling) == {(1, 1)} or sampling in SAMPLINGS
+
+
+def _check_kind(content: bytes) -> None:
+    """Raise `ValueError` if the first frame of a JPEG is of a kind that is not read."""
+    for code, start, _ in _markers(content, 2):
+        if code in FRAMES:
+            bits = content[start + 4 : start + 5]
+            kind = KINDS.get(code, f"{bits[0]}-bit" if bits and bits[0] != 8 else "")
+            if kind:
+                raise ValueError(f"cannot read a JPEG that is {kind}; save it as PNG")
+            return
 
 
 def _sampling(image: Any) -> tuple:

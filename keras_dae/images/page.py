@@ -56,10 +56,17 @@ def open_as(kind: str, content: bytes) -> Image.Image:
     """
     try:
         return Image.open(io.BytesIO(content), formats=[kind])
-    except UnidentifiedImageError:
-        raise OSError(f"the {kind} is damaged, or of a kind that Pillow cannot read") from None
     except OSError as error:
-        raise OSError(f"the {kind} is damaged: {first_line(error)}") from None
+        reason = "" if isinstance(error, UnidentifiedImageError) else f": {first_line(error)}"
+        raise OSError(f"the {kind} is damaged, or of a kind that Pillow cannot read{reason}") from None
+
+
+def orientation_of(image: Image.Image) -> int:
+    """Return EXIF's orientation of a Pillow image. It is 1, upright, without EXIF, or if EXIF is damaged."""
+    try:
+        return image.getexif().get(0x0112, 1)
+    except Exception:  # noqa: BLE001 - Pillow raises exceptions of many types; viewers ignore such EXIF, too
+        return 1
 
 
 def pixels_of(image: Image.Image) -> np.ndarray:

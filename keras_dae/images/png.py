@@ -9,7 +9,16 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from keras_dae.images.page import ALPHA_MODES, Page, check_size, image_of, open_as, pixels_of, to_palette
+from keras_dae.images.page import (
+    ALPHA_MODES,
+    Page,
+    check_size,
+    image_of,
+    open_as,
+    orientation_of,
+    pixels_of,
+    to_palette,
+)
 from keras_dae.images.sample_bits import pack_bits
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -51,6 +60,9 @@ class _Form(NamedTuple):
 
 def _open(chunks: Sequence[_Chunk]) -> Image.Image:
     """Check the header, and open the pixels' chunks."""
+    for chunk in chunks:
+        if not chunk.name[0] & 32 and chunk.name not in READ_BY_PILLOW:  # critical, by the standard
+            raise ValueError(f"cannot read a PNG with the chunk {chunk.name.decode('latin-1')}; save it anew")
     depth, colours = _depth_and_colours(chunks)
     for chunk in chunks:
         if chunk.name == b"acTL" and (frames := int.from_bytes(chunk.data[:4])) > 1:
@@ -63,13 +75,23 @@ def _open(chunks: Sequence[_Chunk]) -> Image.Image:
     return open_as("PNG", SIGNATURE + needed)
 
 
+def _check_palette(chunks: Sequence[_Chunk], image: Image.Image) -> None:
+    """Raise `OSError` if pixels are numbers of colours that the palette does not have."""
+    colours = next((len(chunk.data) // 3 for chunk in chunks if chunk.name == b"PLTE"), 0)
+    if image.mode == "P" and (number := int(np.asarray(image).max())) >= colours:
+        raise OSError(f"expected at most {colours} colours, got the number {number}: the PNG is damaged")
+
+
 def read(content: bytes) -> Iterator[Page]:
     """Yield the page of a PNG file. Raises `OSError` if it is damaged, and `ValueError` if it is not supported."""
     chunks = list(_chunks(content))
     with _open(chunks) as image:
         check_size(image.width, image.height)
+        _check_palette(chunks, image)
         pixels = pixels_of(image)
     form, lost = _form(chunks, "transparency" in image.info)
+    if rest := len(content[len(SIGNATURE) + sum(len(chunk.whole) for chunk in chunks) :].strip(b"\0")):
+        lost = (*lost, f"{rest:,} bytes after the picture")
     mode = image.mode if image.mode == "P" or "transparency" not in image.info else ALPHA_MODES[image.mode]
     yield Page(pixels, mode, form, white=_declared_white(chunks, pixels), lost=lost)
 
@@ -96,7 +118,7 @@ def orientation(content: bytes, page: Page) -> int:
         return 1
     others = b"".join(chunk.whole for chunk in chunks[1:] if chunk.name in READ_BY_PILLOW)
     with open_as("PNG", SIGNATURE + chunks[0].whole + exif + others) as image:
-        return image.getexif().get(0x0112, 1)
+        return orientation_of(image)
 
 
 def _encode(page: Page) -> list[_Chunk]:
@@ -164,7 +186,9 @@ def _form(chunks: Sequence[_Chunk], has_transparent_colour: bool) -> tuple[_Form
         if chunk.name in WRITTEN_BY_PILLOW:
             if chunk.name == b"acTL":
                 lost.append("the animation")
-        elif chunk.name in OF_THE_PALETTE and changes_colours:
+            if chunk.name == b"PLTE" and colours != 3:
+                lost.append("the suggested palette")
+        elif chunk.name in OF_THE_PALETTE and (changes_colours or chunk.name == b"hIST"):
             lost.append(f"the {OF_THE_PALETTE[chunk.name]}")
         elif is_unsafe:
             lost.append(f"the chunk {chunk.name.decode('latin-1')}, which depends on the pixels")
