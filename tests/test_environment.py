@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import run_module, weights
+from conftest import assert_user_error, run_module, weights
 
 from keras_dae.cli import COMMANDS
 
@@ -68,6 +68,18 @@ def test_help_in_ascii(command):
     done = run_module("keras_dae", command, "--help", env={"PYTHONIOENCODING": "ascii:strict"})
     assert done.returncode == 0, done.stderr
     assert "usage:" in done.stdout
+
+
+def test_closed_streams(digits, tmp_path):
+    """Python has no object for a stream that is closed when it starts."""
+    np.save(tmp_path / "digit.npy", digits[0])
+    job = f"{sys.executable} -m keras_dae.denoise --model mnist"
+    for options in ("digit.npy --output-dir out 2>&-", "digit.npy --output-dir all <&- >&- 2>&-"):
+        done = subprocess.run(f"{job} {options}", shell=True, cwd=tmp_path, timeout=60)
+        assert done.returncode == 0
+    assert (tmp_path / "all/digit.npy").read_bytes() == (tmp_path / "out/digit.npy").read_bytes()
+    done = subprocess.run(f"{job} - <&-", shell=True, cwd=tmp_path, timeout=60, capture_output=True, text=True)
+    assert_user_error(done.returncode, done.stderr, "expected an image on standard input")
 
 
 def test_errors_in_ascii(tmp_path):

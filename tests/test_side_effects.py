@@ -2,12 +2,16 @@
 
 import json
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import assert_same_run
+
+from keras_dae._util.process_state import unchanged_process_state
 
 PROGRAM = """
 import gc, json, logging, os, random, signal, sys, tempfile, threading, warnings
@@ -15,7 +19,7 @@ import keras, matplotlib, numpy as np, onnxruntime, PIL.Image, PIL.ImageFile, te
 import export, keras_dae
 from export.run import export_run
 from keras_dae import TrainConfig, load_denoiser, train_and_evaluate
-from keras_dae.data.load import load_dataset
+from keras_dae.denoise.files import denoise_files
 
 random.seed(5), np.random.seed(5), tf.random.set_seed(5)
 matplotlib.use("svg")
@@ -24,7 +28,7 @@ logging.getLogger("a users logger").setLevel(logging.DEBUG)
 warnings.simplefilter("error", BytesWarning)
 signal.signal(signal.SIGTERM, lambda *_: None)
 for package in sys.argv[3:]:
-    __import__(package)  # what an import does to a process is not our call's effect
+    __import__(package)  # these add filters of warnings, which their modules need
 
 def loggers():
     everyone = {"": logging.getLogger(), **logging.Logger.manager.loggerDict}
@@ -77,6 +81,7 @@ def state():
         "recursion": sys.getrecursionlimit(),
         "collector": (gc.isenabled(), gc.get_threshold()),
         "temporary folder": tempfile.tempdir,
+        "threads": [thread.name for thread in threading.enumerate()],
         "pixels": (PIL.Image.MAX_IMAGE_PIXELS, PIL.ImageFile.LOAD_TRUNCATED_IMAGES),
     }
 
@@ -108,10 +113,12 @@ if float(tf.random.normal(())) != first:
 check("export", lambda: export_run(run))
 denoiser = check("load", lambda: load_denoiser("mnist"))
 check("denoise", lambda: denoiser(np.zeros((30, 30), np.uint8)))
+np.save(folder + "/noisy.npy", np.zeros((30, 30), np.uint8))
+check("denoise files", lambda: denoise_files([folder + "/noisy.npy"], "mnist", folder + "/denoised"))
 print("CHANGED", json.dumps(changed))
 """
 ROOT = Path(__file__).parent.parent
-IMPORTED = ("onnxruntime.quantization", "scipy.ndimage", "skimage.restoration", "tf2onnx", "tifffile")
+IMPORTED = ("scipy.ndimage", "skimage.restoration", "tifffile")
 
 
 @pytest.fixture(scope="module")
@@ -127,9 +134,23 @@ def changed(digits_npz, tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("call", ["train", "train again", "export", "load", "denoise"])
+@pytest.mark.parametrize("call", ["train", "train again", "export", "load", "denoise", "denoise files"])
 def test_the_process_is_left_as_it_was(changed, call):
     assert changed.get(call, {}) == {}
+
+
+def test_what_packages_change_while_they_are_imported():
+    def state():
+        return dict(os.environ), sys.path[:], random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
+
+    before = state()
+    with unchanged_process_state():
+        os.environ["A_PACKAGE"] = "1"
+        os.environ.pop("PATH")
+        sys.path.append("a package")
+        random.random()
+        np.random.seed(1)  # noqa: NPY002
+    assert state() == before
 
 
 RUN = """

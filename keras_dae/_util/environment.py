@@ -28,6 +28,18 @@ def environment(**values: str) -> Iterator[None]:
                 os.environ[name] = value
 
 
+@contextlib.contextmanager
+def unchanged_environment() -> Iterator[None]:
+    """Undo after the block what it changes in the environment. Some packages set variables while they are imported."""
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        for variable in os.environ.keys() - before.keys():
+            del os.environ[variable]
+        os.environ.update(before)
+
+
 def no_telemetry() -> contextlib.AbstractContextManager[None]:
     """Import onnxruntime in this block. Then it sends nothing to its maker, and writes no files about this machine.
 

@@ -13,17 +13,18 @@ from typing import NamedTuple
 
 import numpy as np
 import platformdirs
-from tqdm import tqdm
 
 from keras_dae import __version__
 from keras_dae._util.atomic import atomic_file
+from keras_dae._util.progress import ProgressBar
 from keras_dae._util.threads import map_ahead
 from keras_dae.data.white import Depth
 from keras_dae.errors import UserError, first_line
 from keras_dae.images.kinds import pages_of
 from keras_dae.images.read import read_image
 
-CACHE_FORMAT = 1  # increase it when other things are found in a file
+CACHE_FORMAT = 2  # increase it when other things are found in a file
+MAX_ROUNDING = 1e-3  # of an 8-bit value that was stored as a float; less than 1 / 257, a step of 16 bits
 # A file that changes twice within this time may have the same time stamp after both changes.
 FINE_SECONDS, COARSE_SECONDS = 0.05, 2.0  # of a filesystem that counts less than milliseconds, and of any filesystem
 
@@ -56,10 +57,26 @@ class _Stamp(NamedTuple):
 
 
 def pixel_hash(image: np.ndarray) -> str:
-    """Return a hash of an image's pixels, shape and type: 16 hexadecimal digits."""
+    """Return a hash of an image's pixels, shape and type: 16 hexadecimal digits.
+
+    An image of 8 bits keeps its hash when it is stored in 16 bits, or in floats of 32 bits or more.
+
+    Example:
+        >>> levels = np.arange(256, dtype=np.uint8)
+        >>> pixel_hash(levels) == pixel_hash(levels * np.uint16(257)) == pixel_hash(levels / np.float32(255))
+        True
+    """
+    image = _in_8_bits(image)
     sha256 = hashlib.sha256(f"{image.shape} {image.dtype.name}".encode())
     sha256.update(np.ascontiguousarray(image).data)
     return sha256.hexdigest()[:16]
+
+
+def _in_8_bits(image: np.ndarray) -> np.ndarray:
+    """Return an image as uint8 if that loses nothing but rounding, and else the image."""
+    scaled = image * np.float32(1 / 257 if image.dtype == np.uint16 else 255 if image.dtype.kind == "f" else 1)
+    rounded = np.rint(scaled)
+    return rounded.astype(np.uint8) if np.abs(scaled - rounded).max(initial=0) < MAX_ROUNDING else image
 
 
 def check_files(folder: str | os.PathLike, files: Sequence[Path], channels: int) -> list[CheckedFile | str]:
@@ -87,7 +104,7 @@ def check_files(folder: str | os.PathLike, files: Sequence[Path], channels: int)
     try:
         with ThreadPoolExecutor() as readers:
             checks = map_ahead(readers, lambda row: _check(files[row], stamps[row], channels), missing, ahead=16)
-            bar = tqdm(checks, "checking images", len(missing), unit=" images", disable=None if missing else True)
+            bar = ProgressBar("checking images", len(missing), checks)
             for row, (result, is_lasting) in zip(missing, bar):
                 results[row] = result
                 stamp = stamps[row]

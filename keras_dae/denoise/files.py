@@ -11,8 +11,7 @@ from multiprocessing import current_process
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from tqdm import tqdm
-
+from keras_dae._util.progress import ProgressBar
 from keras_dae._util.threads import cores
 from keras_dae.denoise.batching import Failed, denoise_contents
 from keras_dae.denoise.chunk import ChunkOutcome, Failure, denoise_chunk
@@ -90,7 +89,7 @@ def denoise_files(
     failures: list[Failure] = []
     notes: list[FileNote] = []
     results: Iterator[tuple[list[Work], ChunkOutcome]]
-    with tqdm(desc="denoising", total=len(missing), unit=" images", disable=None) as bar:
+    with ProgressBar("denoising", len(missing)) as bar:
         if processes > 1:
             results = _denoise_in_processes((file, hashlib.sha256(content).digest(), white), chunks, processes)
         else:

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from export.serving.ray.servable import LABELS, MAX_BYTES, Servable
-from keras_dae._util.environment import environment
+from keras_dae._util.environment import environment, unchanged_environment
 from keras_dae._util.threads import cores
 from keras_dae.errors import UserError
 from keras_dae.pretrained import find_model
@@ -96,7 +96,7 @@ def serving(
     folder = Path(find_model(run)).resolve()
     Servable(folder, name, labels)  # reports a damaged run before Ray is started
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_environment_kept())
+        stack.enter_context(unchanged_environment())  # Ray sets variables of its own, and Python's for debuggers
         if address is None:
             stack.enter_context(_local_ray(host, port, grpc_port, max_replicas))
         else:
@@ -107,18 +107,6 @@ def serving(
         http = {"host": host, "port": port}
         stack.enter_context(deploy(str(folder), name, labels, (min_replicas, max_replicas), http, grpc, replace))
         yield
-
-
-@contextlib.contextmanager
-def _environment_kept() -> Iterator[None]:
-    """Undo what the block changes in the environment. Ray sets variables of its own, and Python's for debuggers."""
-    before = dict(os.environ)
-    try:
-        yield
-    finally:
-        for variable in os.environ.keys() - before.keys():
-            del os.environ[variable]
-        os.environ.update(before)
 
 
 @contextlib.contextmanager
