@@ -111,6 +111,17 @@ def test_what_it_learned_from_is_refused(run, learned, tmp_path, way):
         measured(run, dataset=place)
 
 
+@pytest.mark.parametrize("dtype", ["uint16", "float32", "float64"])
+def test_what_it_learned_from_is_refused_in_more_bits(run, learned, tmp_path, dtype):
+    """An image that was only stored with more bits is the same image."""
+    images = [np.asarray(Image.open(path)) for path in sorted(learned.iterdir())]
+    scale = 257 if dtype == "uint16" else np.dtype(dtype).type(1 / 255)
+    deep = np.stack([image.astype(dtype) * scale for image in images])
+    np.save(tmp_path / "deep.npy", deep)
+    with pytest.raises(UserError, match="were used to train"):
+        measured(run, dataset=tmp_path / "deep.npy", white="type")
+
+
 def test_some_that_it_learned_from_among_others(run, learned, tmp_path):
     """Of these, only some are for testing; the refusal counts those."""
     for level in range(100, 160):

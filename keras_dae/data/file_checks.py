@@ -74,7 +74,9 @@ def pixel_hash(image: np.ndarray) -> str:
 
 def _in_8_bits(image: np.ndarray) -> np.ndarray:
     """Return an image as uint8 if that loses nothing but rounding, and else the image."""
-    scaled = image * np.float32(1 / 257 if image.dtype == np.uint16 else 255 if image.dtype.kind == "f" else 1)
+    if image.dtype != np.uint16 and image.dtype.kind != "f":
+        return image
+    scaled = image * np.float32(1 / 257 if image.dtype == np.uint16 else 255)
     rounded = np.rint(scaled)
     return rounded.astype(np.uint8) if np.abs(scaled - rounded).max(initial=0) < MAX_ROUNDING else image
 
