@@ -72,6 +72,16 @@ def test_the_white_of_arrays_is_that_of_training_and_test_images(tmp_path):
     assert load_dataset(TrainConfig(dataset=str(tmp_path / "camera.npz"))).white == 2047
 
 
+@pytest.mark.parametrize("order", "<>")
+def test_arrays_of_both_byte_orders_have_the_same_white(order, tmp_path):
+    images = deep(3900).astype(f"{order}u2")
+    np.save(tmp_path / "camera.npy", images)
+    dataset = load_dataset(TrainConfig(dataset=str(tmp_path / "camera.npy")))
+    assert dataset.white == 4095
+    pixels = np.concatenate([dataset.train, dataset.validation.clean, dataset.test.clean])
+    assert np.array_equal(np.sort(pixels, axis=None), np.sort(images / np.float32(4095), axis=None))
+
+
 def test_pairs_have_one_white(tmp_path):
     images = deep(1000)
     places = {

@@ -59,7 +59,8 @@ def _checked(path: Path, images: np.ndarray, channels: int) -> np.ndarray:
     if images.ndim != 4 or images.shape[-1] != channels:
         raise UserError(f"expected images (count, height, width, {channels}) in {path}, got {images.shape}")
     try:
-        return images if images.dtype == np.uint16 else compact(images)
+        native = images.astype(images.dtype.newbyteorder("="), copy=False)
+        return native if native.dtype == np.uint16 else compact(native)
     except ValueError as error:
         raise UserError(f"{path}: {error}") from None
 
