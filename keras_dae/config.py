@@ -117,6 +117,7 @@ class TrainConfig:
         object.__setattr__(self, "noise", noise)
         object.__setattr__(self, "noise_factor", factors)
         for name, expected, is_valid in (
+            *((name, "a path that is not empty", getattr(self, name) != "") for name in PATH_FIELDS),
             ("recipe", f"one of {', '.join(RECIPES)}", self.recipe in RECIPES),
             ("channels", "1 or 3", self.channels in (1, 3)),
             (

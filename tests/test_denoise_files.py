@@ -16,11 +16,13 @@ from PIL import Image, ImageSequence, UnidentifiedImageError
 from PIL.TiffImagePlugin import AppendingTiffWriter
 
 from export.to_onnx import export_onnx
+from keras_dae.config import TrainConfig
 from keras_dae.denoise import files
 from keras_dae.denoise.__main__ import main
 from keras_dae.denoise.chunk import denoise_chunk
 from keras_dae.denoise.denoiser import load_denoiser
-from keras_dae.denoise.work import Work, split_into_chunks
+from keras_dae.denoise.work import Work, list_work, split_into_chunks
+from keras_dae.errors import UserError
 from keras_dae.images.codec import decode, encode
 from keras_dae.images.npy import save_arrays
 from keras_dae.images.read import read_image
@@ -368,8 +370,27 @@ def test_nothing_to_do(model, tmp_path, capsys):
     assert_user_error(run([tmp_path], tmp_path / "no.onnx", tmp_path / "out"), capsys.readouterr().err, "no.onnx")
 
 
+def test_an_empty_path_is_not_the_working_folder(tree, model, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tree)
+    assert_user_error(run([""], model, tmp_path / "out"), capsys.readouterr().err, "got an empty path")
+    with pytest.raises(UserError, match="got an empty path"):
+        list_work([tree], "")
+    for name in ("dataset", "noisy_dir", "clean_dir", "data_dir"):
+        with pytest.raises(UserError, match=f"expected {name} to be a path that is not empty"):
+            TrainConfig(**{name: ""})
+
+
+@pytest.mark.parametrize("kind", ["file", "link to nothing"])
+def test_the_output_folder_is_no_folder(kind, tree, model, capsys):
+    """Even if it lies among the inputs."""
+    place = tree / "out.png"
+    place.write_text("a file") if kind == "file" else place.symlink_to("nothing")
+    assert_user_error(run([tree], model, place), capsys.readouterr().err, "expected --output-dir to be a folder")
+
+
 def test_output_that_cannot_be_written(tree, model, tmp_path, capsys):
-    (tmp_path / "out").write_text("a file")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/a").write_text("a file")
     assert run([tree], model, tmp_path / "out") == 1
     error = capsys.readouterr().err
     assert "cannot write" in error

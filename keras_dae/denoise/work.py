@@ -32,6 +32,11 @@ def list_work(inputs: Iterable[str | os.PathLike], output_dir: str | os.PathLike
     """Return the files to denoise. Raises `UserError`, see `denoise_files`."""
     works = []
     left_out = Counter[str]()
+    inputs = list(inputs)
+    if not all(map(os.fspath, (*inputs, output_dir))):  # Path("") is the working folder
+        raise UserError("expected the path of a file or a folder, got an empty path; is a variable not set?")
+    if os.path.lexists(output_dir) and not os.path.isdir(output_dir):
+        raise UserError(f"expected --output-dir to be a folder, got {output_dir}, which is none")
     for given in map(Path, inputs):
         if os.path.isdir(given):
             found = find_files(given, DENOISABLE_SUFFIXES)
