@@ -347,6 +347,7 @@ def test_commands_report_it_in_one_line(run, tmp_path, capsys):
     shutil.copytree(run, bad)
     (bad / "model.keras").write_bytes(b"bad")
     (bad / "config.json").write_text(json.dumps({"format": 99, "config": {}}))
+    (bad / "list.json").write_text(json.dumps({"format": 2, "config": []}))
     out = ["--output-dir", str(tmp_path / "out")]
     for main, arguments, expected in (
         (
@@ -358,7 +359,8 @@ def test_commands_report_it_in_one_line(run, tmp_path, capsys):
         (export, [str(bad), "--check"], "cannot load"),
         (evaluate_main, [str(bad)], "newer keras_dae"),
         (train, ["--config", str(bad / "config.json")], "pip install --upgrade"),
-        (torch_weights, ["import", str(bad / "model.keras"), *out], "expected"),
+        (train, ["--config", str(bad / "list.json")], "options as `config`, got []"),
+        (torch_weights, ["import", str(bad / "model.keras"), *out], "neither safetensors nor"),
         (
             denoise,
             [str(tmp_path), "--model", str(bad / "model.keras"), "--output-dir", str(tmp_path / "o")],

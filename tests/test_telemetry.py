@@ -115,6 +115,8 @@ def noisy(tmp_path):
     folder.mkdir()
     for index in range(6):
         Image.fromarray(np.full((40, 30 + index), 99, np.uint8)).save(folder / f"{index}.png")
+    for name in ("more", "most"):  # so large that each of two processes gets one
+        np.save(folder / name, np.zeros((800, 800), np.uint8))
     return folder
 
 
@@ -165,7 +167,7 @@ def test_nothing_is_written_into_the_home(job, home, noisy):
 @pytest.mark.slow
 @pytest.mark.parametrize("job", ["one", "two"])
 def test_nobody_is_called(job, home, noisy, tmp_path):
-    """No process opens a connection, except to this machine."""
+    """No process opens a connection, except to this machine, or makes a file elsewhere, not even for a moment."""
     if not shutil.which("strace"):
         pytest.skip("strace is not installed")
     _, variables = home
@@ -174,7 +176,7 @@ def test_nobody_is_called(job, home, noisy, tmp_path):
         "-f",
         "-qq",
         "-e",
-        "trace=connect,sendto",
+        "trace=connect,sendto,openat",
         "-o",
         tmp_path / "trace",
         sys.executable,
@@ -186,6 +188,9 @@ def test_nobody_is_called(job, home, noisy, tmp_path):
     if "PTRACE" in done.stderr or "ptrace" in done.stderr:
         pytest.skip(f"strace may not trace: {done.stderr}")
     assert done.returncode == 0, done.stderr
-    calls = [line for line in (tmp_path / "trace").read_text().splitlines() if "connect(" in line or "sendto(" in line]
+    trace = (tmp_path / "trace").read_text(errors="replace").splitlines()
+    made = [line.split('"')[1] for line in trace if "O_CREAT" in line and not line.endswith(")")]
+    assert {path.split("/")[0] for path in made if path != os.devnull} == {"out"}
+    calls = [line for line in trace if "connect(" in line or "sendto(" in line]
     inside = re.compile(r"AF_UNIX|AF_NETLINK|127\.0\.0\.1|\"::1\"")
     assert [line for line in calls if "sa_family" in line and not inside.search(line)] == []

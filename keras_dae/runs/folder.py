@@ -152,6 +152,8 @@ def given_config(path: str | os.PathLike, description: dict[str, Any]) -> TrainC
             f"{path} has format {run_format}, of a newer keras_dae; this one knows formats up to {RUN_FORMAT}: "
             "pip install --upgrade keras_dae"
         )
-    if run_format not in range(1, RUN_FORMAT + 1) or not isinstance(values, dict):
+    if run_format not in range(1, RUN_FORMAT + 1):
         raise UserError(f"expected {path} to hold a training's config in format 1 to {RUN_FORMAT}, got {run_format}")
+    if not isinstance(values, dict):
+        raise UserError(f"expected {path} to hold a training's options as `config`, got {values!r:.50}")
     return TrainConfig.from_dict({**(FORMAT_1 if run_format == 1 else {}), **values})
