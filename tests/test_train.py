@@ -135,7 +135,7 @@ def killed_in_second_epoch(monkeypatch):
     "options",
     [
         {"epochs": 4, "schedule": "cosine", "warmup_steps": 3},
-        {"epochs": 30, "early_stopping": 1, "learning_rate": 0.05},
+        {"epochs": 30, "early_stopping": 1, "learning_rate": 0.02, "initialization": "he"},
     ],
     ids=["schedule", "early stopping"],
 )
@@ -158,7 +158,7 @@ def test_interrupted_run_is_bitwise_reproducible(tiny, tmp_path, options, reques
 
 @pytest.mark.slow
 def test_early_stopping_keeps_the_best_weights(tiny, tmp_path):
-    config = TrainConfig(**{**tiny.to_dict(), "epochs": 30, "early_stopping": 1, "learning_rate": 0.05})
+    config = TrainConfig(**{**tiny.to_dict(), "epochs": 30, "early_stopping": 1, "learning_rate": 0.02, "initialization": "he"})
     run = train_and_evaluate(config, tmp_path / "run")
     with open(run / "history.csv") as file:
         losses = [float(row["val_loss"]) for row in csv.DictReader(file)]
