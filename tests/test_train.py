@@ -158,7 +158,8 @@ def test_interrupted_run_is_bitwise_reproducible(tiny, tmp_path, options, reques
 
 @pytest.mark.slow
 def test_early_stopping_keeps_the_best_weights(tiny, tmp_path):
-    config = TrainConfig(**{**tiny.to_dict(), "epochs": 30, "early_stopping": 1, "learning_rate": 0.02, "initialization": "he"})
+    options = {"epochs": 30, "early_stopping": 1, "learning_rate": 0.02, "initialization": "he"}
+    config = TrainConfig(**{**tiny.to_dict(), **options})
     run = train_and_evaluate(config, tmp_path / "run")
     with open(run / "history.csv") as file:
         losses = [float(row["val_loss"]) for row in csv.DictReader(file)]
