@@ -61,8 +61,8 @@ def export_run(
 
         from export import export_run
 
-        paths = export_run("saved_models/mnist-gaussian-0.5", formats=["saved_model", "onnx"])
-        paths["onnx"]  # saved_models/mnist-gaussian-0.5/model.onnx
+        paths = export_run("saved_models/scans", formats=["saved_model", "onnx"])
+        paths["onnx"]  # saved_models/scans/model.onnx
     """
     from keras_dae.networks.keras_file import load_model
     from keras_dae.torch_weights import to_state_dict

@@ -102,7 +102,7 @@ def export_hub(run: str | os.PathLike, output_dir: str | os.PathLike, overwrite:
 
         from export import export_hub
 
-        export_hub("saved_models/mnist-gaussian-0.5", "hub/mnist-denoiser")
+        export_hub("saved_models/scans", "hub/mnist-denoiser")
     """
     run, target = Path(run), folder_to_replace(output_dir)
     if missing := [name for name in ("config.json", *COPIED_FILES) if not os.path.isfile(run / name)]:

@@ -84,6 +84,16 @@ def test_modules_and_files_exist(page):
         assert (ROOT / path).exists(), path
 
 
+@every_page
+def test_runs_in_commands_are_there(page):
+    """A command that can be pasted names a shipped model, or a placeholder that one must fill in."""
+    placeholders = {"RUN", "NAME", "A", "B"}
+    made = {"original", "quick"}  # by a command before, on the same page
+    for code in (*blocks(page, "bash"), *blocks(page, "python")):
+        for name in re.findall(r"saved_models/([\w.-]+)", code):
+            assert name in placeholders | made or (ROOT / "saved_models" / name).exists(), name
+
+
 def test_command_tables_are_the_parsers():
     writer = runpy.run_path(str(ROOT / "docs" / "write_options.py"))
     expected = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")

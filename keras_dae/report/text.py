@@ -11,8 +11,8 @@ METRIC_TITLES = {"mse": "MSE", "psnr": "PSNR (dB)", "ssim": "SSIM"}
 
 # The gains, in dB, are those at the levels where the model gains least and most.
 REMARK = (
-    "{model}, {training}: mean PSNR {over_noisy} against the noisy images; {over_classical} against the best classical "
-    "method ({best}); images made worse: {worse}"
+    "{model}, {training}: mean PSNR {over_noisy} against the noisy images; {over_classical} against the best of the "
+    "classical methods here ({best}); images made worse: {worse}"
 )
 TRAINING = {
     True: "on noise it was trained for",

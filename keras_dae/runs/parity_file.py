@@ -29,7 +29,7 @@ def check_verified(file: Path) -> None:
 
     Example::
 
-        check_verified(Path("saved_models/mnist-gaussian-0.5/model.onnx"))
+        check_verified(Path("saved_models/mnist/model.onnx"))
     """
     before = None
     while (found := sha256_of(file)) != before:  # the file was replaced since it was read: look again
