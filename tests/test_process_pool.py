@@ -1,9 +1,11 @@
 """Processes that cannot start end the job, with the reason; a task that kills its process does not."""
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -60,6 +62,28 @@ def deadly_three(folder):
         return number**2
 
     return work
+
+
+def swallowing(folder):
+    """The second process swallows the exception of SIGTERM, as the import of a library may."""
+    note_start(folder)
+    if len(list(Path(folder).iterdir())) > 1:
+        deadline = time.monotonic() + 4
+        while time.monotonic() < deadline:
+            with contextlib.suppress(SystemExit):
+                time.sleep(0.1)
+    return lambda number: number**2
+
+
+def test_a_process_that_swallows_sigterm_is_not_waited_for(tmp_path):
+    results = []
+    job = threading.Thread(
+        target=lambda: results.extend(map_in_processes(swallowing, (tmp_path,), TASKS, 2)), daemon=True
+    )
+    job.start()
+    job.join(25)
+    assert not job.is_alive()
+    assert sorted(results) == [(number, number**2) for number in TASKS]
 
 
 def test_all_tasks_are_done(tmp_path):

@@ -18,6 +18,7 @@ PROCESS_NAME = "keras_dae worker"
 NO_GUARD_STATUS = 78  # exit status of a process that ran into `check_not_in_worker`
 STARTING = object()  # stands for the task of a process that is not ready yet
 READY = "ready"
+END_SECONDS = 30  # a process that is still busy so long after SIGTERM is killed
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -76,8 +77,12 @@ def map_in_processes(
                 if task is not STARTING:
                     yield task, answer
     finally:
-        for process, _ in running.values():
+        for connection, (process, _) in running.items():
             process.terminate()
+            connection.close()  # a process that has swallowed the exception of SIGTERM ends when it wants a task
+        for process, _ in running.values():
+            process.join(END_SECONDS)
+            process.kill()
             process.join()
 
 
