@@ -153,7 +153,10 @@ for _ in range(2):
     assert logging.getLogger("ray.serve").level != logging.ERROR
 """
     command = [sys.executable, "-c", code]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    for _ in range(3):
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+        if "killed by `ray.kill`" not in done.stderr:  # Ray gives up an actor that starts slowly on a busy machine
+            break
     assert done.returncode == 0, done.stderr
 
 
