@@ -113,26 +113,26 @@ def test_no_runtime_is_one_line(tmp_path, monkeypatch, capsys):
     assert os.listdir(tmp_path) in ([], [".site.lock"])
 
 
-def test_npm_without_network_is_one_line(tmp_path, monkeypatch, capsys):
-    npm = tmp_path / "bin" / "npm"
+def replace_npm(folder, monkeypatch, script):
+    """Put a shell script in the place of npm, which is then needed."""
+    npm = folder / "bin" / "npm"
     npm.parent.mkdir()
-    npm.write_text("#!/bin/sh\necho 'npm error code ENOTFOUND' >&2\nexit 1\n")
+    npm.write_text(f"#!/bin/sh\n{script}\n")
     npm.chmod(0o755)
     monkeypatch.setenv("PATH", str(npm.parent), prepend=os.pathsep)
     monkeypatch.delenv("KERAS_DAE_NODE_MODULES", raising=False)
+
+
+def test_npm_without_network_is_one_line(tmp_path, monkeypatch, capsys):
+    replace_npm(tmp_path, monkeypatch, "echo 'npm error code ENOTFOUND' >&2\nexit 1")
     command = ["web", "--output-dir", str(tmp_path / "site"), "--model", f"mnist={MODELS[0][1]}"]
     assert_user_error(main(command), capsys.readouterr().err, "npm error code ENOTFOUND", "--node-modules")
     assert not (tmp_path / "site").exists()
 
 
 def test_npm_that_hangs_is_one_line(tmp_path, monkeypatch, capsys):
-    npm = tmp_path / "bin" / "npm"
-    npm.parent.mkdir()
-    npm.write_text("#!/bin/sh\nexec sleep 60\n")
-    npm.chmod(0o755)
-    monkeypatch.setenv("PATH", str(npm.parent), prepend=os.pathsep)
+    replace_npm(tmp_path, monkeypatch, "exec sleep 60")
     monkeypatch.setattr(runtime, "NPM_SECONDS", 0.2)
-    monkeypatch.delenv("KERAS_DAE_NODE_MODULES", raising=False)
     command = ["web", "--output-dir", str(tmp_path / "site"), "--model", f"mnist={MODELS[0][1]}"]
     assert_user_error(main(command), capsys.readouterr().err, "within 0.2 seconds", "--node-modules")
     assert not (tmp_path / "site").exists()
