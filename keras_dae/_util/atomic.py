@@ -87,14 +87,6 @@ def sync(path: str | os.PathLike) -> None:
         os.close(descriptor)
 
 
-def size_of(path: str | os.PathLike) -> int:
-    """Return the size of a file in bytes; 0 if it does not exist, which reading it will report."""
-    try:
-        return os.stat(path).st_size
-    except OSError:
-        return 0
-
-
 def folder_to_replace(folder: str | os.PathLike) -> Path:
     """Return the Path of a folder that is to be created or replaced as a whole; a symbolic link is resolved.
 
