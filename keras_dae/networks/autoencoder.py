@@ -8,16 +8,15 @@ hold the network with those layers, see `keras_dae.networks.stored_form`.
 """
 
 import math
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import keras
-import numpy as np
-
-from keras_dae.config import INITIALIZATIONS
 from keras_dae.errors import UserError
 from keras_dae.networks.geometry import AUTOENCODER
+from keras_dae.networks.initializers import initializers
 from keras_dae.networks.keras_settings import standard_settings
+
+if TYPE_CHECKING:
+    import keras
 
 FLIPS = ("flip_rows_in", "flip_columns_in"), ("flip_rows_out", "flip_columns_out")
 
@@ -28,7 +27,7 @@ def build_autoencoder(
     initialization: str = "he",
     seed: int | None = None,
     mean: float = 0.5,
-) -> keras.Model:
+) -> "keras.Model":
     """Return the untrained autoencoder, a model from noisy to denoised images.
 
     Input and output are float32 `(batch, height, width, channels)` in [0, 1]. The output's height and width are the
@@ -37,7 +36,8 @@ def build_autoencoder(
     Args:
         image_shape: `(height, width, channels)`, in pixels, at least `AUTOENCODER.min_size`; None for a height or
             width that may vary. Channels are 1 (grey) or 3 (RGB).
-        initialization: `"he"`, or `"torch"` for PyTorch's default rule; see `initializers`.
+        initialization: `"he"`, or `"torch"` for PyTorch's default rule; see
+            `keras_dae.networks.initializers.initializers`.
         seed: fixes the initial weights; None draws new ones.
         mean: mean of the clean images, in (0, 1). With `"he"`, the output of the untrained network is close to it.
             Otherwise the first steps only darken the output, and units die on the way.
@@ -50,12 +50,14 @@ def build_autoencoder(
         model = build_autoencoder(seed=0)
         denoised = model(noisy)  # both float32 (batch, 28, 28, 1) in [0, 1]
     """
+    import keras
+
     height, width, channels = image_shape
     if channels not in (1, 3) or any(size is not None and size < AUTOENCODER.min_size for size in (height, width)):
         raise UserError(
             f"expected image_shape (height, width, 1 or 3), sizes None or ≥ {AUTOENCODER.min_size}, got {image_shape}"
         )
-    layer_initializers = initializers(initialization, seed)
+    layer_initializers = initializers(initialization, seed, len(AUTOENCODER.layers))
     logit = math.log(mean / (1 - mean))  # the sigmoid of it is `mean`
 
     noisy = keras.Input((height, width, channels), name="noisy")
@@ -88,38 +90,16 @@ def build_autoencoder(
     return model
 
 
+def describe_autoencoder(channels: int) -> str:
+    """Return the layers in words, for images of so many channels."""
+    return f"{AUTOENCODER.describe(channels)}, with a sigmoid after the last layer and ReLU after the others"
+
+
 def flip(images: Any) -> Any:
     """Return images `(batch, height, width, channels)` with their rows and their columns in the opposite order.
 
     Keras 3.12 and 3.13 fail on a flip of two axes at once.
     """
+    import keras
+
     return keras.ops.flip(keras.ops.flip(images, axis=1), axis=2)
-
-
-def initializers(initialization: str, seed: int | None) -> Callable[..., dict[str, Any]]:
-    """Return a function that gives each layer, in order, its `kernel_initializer` and `bias_initializer`.
-
-    Its arguments are `fan_in` and `bias` for the rule `he`, and `torch_fan_in` for the rule `torch`:
-
-    - `he`: kernels N(0, 2 / fan_in) (He et al. 2015, arXiv:1502.01852, eq. 10); biases are `bias`.
-    - `torch`: kernels and biases U(-b, b), b = 1 / sqrt(torch_fan_in). This is `kaiming_uniform_(a=sqrt(5))` in
-      PyTorch's `_ConvNd.reset_parameters`. For a transposed layer, PyTorch counts the output channels.
-
-    Raises:
-        UserError: the rule is unknown.
-    """
-    if initialization not in INITIALIZATIONS:
-        raise UserError(f"expected initialization to be one of {INITIALIZATIONS}, got {initialization!r}")
-    seeds = (int(word) for word in np.random.SeedSequence(seed).generate_state(2 * len(AUTOENCODER.layers)))
-
-    def next_layer(fan_in: float, torch_fan_in: float, bias: float) -> dict[str, Any]:
-        if initialization == "he":
-            kernel = keras.initializers.RandomNormal(stddev=(2 / fan_in) ** 0.5, seed=next(seeds))
-            return {"kernel_initializer": kernel, "bias_initializer": keras.initializers.Constant(bias)}
-        bound = torch_fan_in**-0.5
-        return {
-            "kernel_initializer": keras.initializers.RandomUniform(-bound, bound, seed=next(seeds)),
-            "bias_initializer": keras.initializers.RandomUniform(-bound, bound, seed=next(seeds)),
-        }
-
-    return next_layer

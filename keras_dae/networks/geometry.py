@@ -5,8 +5,9 @@ layers; nothing else in the package states a size, a multiple or a radius of a n
 """
 
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, Self
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,8 @@ class ConvLayer:
         filters: output channels; None for as many as the image has.
         kernel, stride, padding: pixels along each axis.
         output_padding: pixels that a transposed layer adds after the last row and column.
-        torch_name: of the layer in the PyTorch original's state_dict.
+        bias: whether the layer has one.
+        torch_name: of the layer in a state_dict of PyTorch.
     """
 
     name: str
@@ -29,6 +31,7 @@ class ConvLayer:
     stride: int = 1
     padding: int = 0
     output_padding: int = 0
+    bias: bool = True
     torch_name: str = ""
 
     def output_size(self, size: int) -> int:
@@ -49,8 +52,60 @@ class ConvLayer:
 
 
 @dataclass(frozen=True)
+class Grid:
+    """Which sizes a network takes, and how far a pixel sees: what is needed to pad images and to cut them into tiles.
+
+    Attributes:
+        multiple: pixels. The output has the input's size if height and width are multiples of this.
+        min_padded_size: pixels; the smallest multiple that the network takes.
+        receptive_radius: the largest distance along an axis, in pixels, between an output pixel and an input pixel that
+            it depends on.
+    """
+
+    multiple: int
+    min_padded_size: int
+    receptive_radius: int
+
+    @property
+    def halo(self) -> int:
+        """`receptive_radius` rounded up to the multiple: how far a tile must be extended, in pixels."""
+        return -(-self.receptive_radius // self.multiple) * self.multiple
+
+    def padded_size(self, size: int) -> int:
+        """Return the size, in pixels, to which an image of `size` pixels must be padded before the network runs."""
+        return max(self.min_padded_size, -(-size // self.multiple) * self.multiple)
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, str]) -> Self:
+        """Return what the `metadata_props` of an ONNX file say; files without them hold the autoencoder.
+
+        Raises:
+            ValueError: they hold something else than sizes that fit together.
+
+        Example:
+            >>> Grid.from_metadata({}) == AUTOENCODER.grid
+            True
+        """
+        if not any(name in metadata for name in GRID_FIELDS):
+            metadata = AUTOENCODER.grid.to_metadata()
+        grid = cls(*(int(metadata.get(name, "")) for name in GRID_FIELDS))
+        if grid.multiple < 1 or grid.min_padded_size % grid.multiple or min(grid.min_padded_size, grid.halo + 1) < 1:
+            raise ValueError(f"the sizes {grid} do not fit together")
+        return grid
+
+    def to_metadata(self) -> dict[str, str]:
+        """Return what `from_metadata` reads."""
+        return {name: str(getattr(self, name)) for name in GRID_FIELDS}
+
+
+GRID_FIELDS = ("multiple", "min_padded_size", "receptive_radius")
+
+
+@dataclass(frozen=True)
 class Geometry:
     """What a stack of layers does to sizes.
+
+    Skips that leave layers out change nothing: a pixel sees furthest through all layers.
 
     Example:
         >>> AUTOENCODER.multiple, AUTOENCODER.min_size, AUTOENCODER.receptive_radius, AUTOENCODER.halo
@@ -104,13 +159,18 @@ class Geometry:
         return radius
 
     @functools.cached_property
+    def grid(self) -> Grid:
+        """The sizes that fit, and how far a pixel sees."""
+        return Grid(self.multiple, self.min_padded_size, self.receptive_radius)
+
+    @property
     def halo(self) -> int:
-        """`receptive_radius` rounded up to the multiple: how far a tile must be extended, in pixels."""
-        return -(-self.receptive_radius // self.multiple) * self.multiple
+        """See `Grid.halo`."""
+        return self.grid.halo
 
     def padded_size(self, size: int) -> int:
-        """Return the size, in pixels, to which an image of `size` pixels must be padded before the network runs."""
-        return max(self.min_padded_size, -(-size // self.multiple) * self.multiple)
+        """See `Grid.padded_size`."""
+        return self.grid.padded_size(size)
 
     def describe(self, channels: int) -> str:
         """Return the stack in PyTorch's words, for images of so many channels.
@@ -132,7 +192,8 @@ class Geometry:
 
 
 # The PyTorch original: Conv2d 1→16→32→64, ConvTranspose2d 64→32→16→1.
-DOWN, UP = {"kernel": 3, "stride": 2, "padding": 1}, {"kernel": 3, "stride": 2, "padding": 1, "output_padding": 1}
+DOWN: dict[str, Any] = {"kernel": 3, "stride": 2, "padding": 1}
+UP: dict[str, Any] = {**DOWN, "output_padding": 1}
 AUTOENCODER = Geometry(
     (
         ConvLayer("encoder_conv1", "conv", 16, torch_name="encoder.0", **DOWN),

@@ -1,4 +1,4 @@
-"""The Keras file of a run: any Keras 3 from 3.3 on loads it on any backend; reading one runs no code from it."""
+"""The Keras file of a run: any Keras from 3.3 on (`unet`: 3.8) loads it on any backend; reading runs no code of it."""
 
 import json
 import os
@@ -18,8 +18,17 @@ from keras_dae.networks.stored_form import stored_config, to_stored_form
 MEMBERS = {"config.json", "metadata.json", "model.weights.h5"}  # files in a .keras archive
 # The classes that our networks consist of. A file that names another one is refused before Keras builds it.
 ALLOWED_CLASSES = {
-    "keras": ("Sequential", "DTypePolicy"),
-    "keras.layers": ("InputLayer", "Conv2D", "Conv2DTranspose", "ZeroPadding2D", "Cropping2D", "Activation", "ReLU"),
+    "keras": ("Sequential", "Model", "DTypePolicy"),
+    "keras.layers": (
+        "InputLayer",
+        "Conv2D",
+        "Conv2DTranspose",
+        "ZeroPadding2D",
+        "Cropping2D",
+        "Activation",
+        "ReLU",
+        "Add",
+    ),
     # Files of before have these; Keras itself wrote these paths.
     "keras.src.models.functional": ("Functional",),
     "keras.src.ops.numpy": ("Flip",),
@@ -39,7 +48,7 @@ def save_model(model: keras.Model, path: str | os.PathLike) -> None:
         stored.save(temporary)
         with zipfile.ZipFile(temporary) as archive:
             members = {name: archive.read(name) for name in archive.namelist()}
-        members["config.json"] = json.dumps(stored_config(model.input_shape[1:])).encode()
+        members["config.json"] = json.dumps(stored_config(model)).encode()
         with zipfile.ZipFile(temporary, "w") as archive:
             for name, content in members.items():
                 archive.writestr(name, content)
@@ -62,7 +71,9 @@ def load_model(path: str | os.PathLike) -> keras.Model:
                 raise ValueError(f"expected {', '.join(sorted(MEMBERS))} in it, got also {', '.join(sorted(others))}")
             _check_classes(json.loads(archive.read("config.json")))
         model: Any = keras.models.load_model(path, compile=False, safe_mode=True)
-        return model if isinstance(model, keras.Sequential) else _with_flips_of_one_axis(model)
+        operations = () if isinstance(model, keras.Sequential) else model.operations
+        is_flipped = any(type(operation).__name__ == "Flip" for operation in operations)
+        return _with_flips_of_one_axis(model) if is_flipped else model
     except (*UNREADABLE, AttributeError, RecursionError) as error:
         raise UserError(f"cannot load {path} as a Keras model: {first_line(error)}") from None
 

@@ -2,10 +2,12 @@
 
 import contextlib
 from collections.abc import Iterator
-
-import keras
+from typing import TYPE_CHECKING
 
 from keras_dae.errors import UserError
+
+if TYPE_CHECKING:
+    import keras
 
 
 @contextlib.contextmanager
@@ -19,6 +21,8 @@ def standard_settings() -> Iterator[None]:
         with standard_settings():
             keras.layers.Conv2D(16, 3).data_format  # "channels_last"
     """
+    import keras
+
     config = keras.config
     before = config.floatx(), config.dtype_policy(), config.image_data_format()
     limits = config.max_epochs(), config.max_steps_per_epoch()
@@ -33,7 +37,9 @@ def standard_settings() -> Iterator[None]:
         config.set_max_steps_per_epoch(limits[1])
 
 
-def _apply(floatx: str, policy: str | keras.DTypePolicy, image_data_format: str) -> None:
+def _apply(floatx: str, policy: "str | keras.DTypePolicy", image_data_format: str) -> None:
+    import keras
+
     keras.config.set_floatx(floatx)
     keras.config.set_dtype_policy(policy)
     keras.config.set_image_data_format(image_data_format)
@@ -45,6 +51,8 @@ def check_backend() -> None:
     Raises:
         UserError: as said.
     """
+    import keras
+
     if (backend := keras.config.backend()) != "tensorflow":
         raise UserError(
             f"training needs Keras on TensorFlow, got the backend {backend}; set KERAS_BACKEND=tensorflow before Keras "

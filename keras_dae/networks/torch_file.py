@@ -30,8 +30,8 @@ ADVICE = "save the weights alone: torch.save(model.state_dict(), file)"
 Tensors = dict[str, np.ndarray]
 
 
-def read_state_dict(path: Path, keys: Set[str]) -> Tensors:
-    """Return the weights in a file, under the network's keys.
+def read_state_dict(path: Path, keys_of: Mapping[str, Set[str]]) -> tuple[str, Tensors]:
+    """Return which network the weights in a file belong to, and the weights, under the network's keys.
 
     A checkpoint is searched for the dict that holds the weights. What stands before the keys, such as `module.` or
     `model.`, is removed. Floats of other types become float32 if that is exact. Tensors that the network does not have
@@ -39,24 +39,34 @@ def read_state_dict(path: Path, keys: Set[str]) -> Tensors:
 
     Args:
         path: the file.
-        keys: the keys of the network's state_dict.
+        keys_of: network -> the keys of its state_dict.
 
     Raises:
         UserError: the file is damaged, is no file of weights, holds objects that could run code, holds different
-            weights of the network, or none of them; or it needs PyTorch, which is not installed.
+            weights of a network, or none of them; or it needs PyTorch, which is not installed.
     """
     content = _read_safetensors(path) if _is_safetensors(path) else _read_torch(path)
     dicts = list(_tensor_dicts(content))
+    found = {network: _network_weights(path, dicts, keys) for network, keys in keys_of.items()}
+    for network, state in sorted(found.items(), key=lambda item: -len(item[1].keys() & keys_of[item[0]])):
+        if state:
+            return network, state
+    names = [name for _, tensors in dicts for name in tensors]
+    expected = " or ".join(f"those of {network} ({_listed(list(keys))})" for network, keys in keys_of.items())
+    raise UserError(
+        f"{path} does not hold the weights of a network: expected the keys {expected}, got "
+        f"{_listed(names) if names else 'no tensors'}"
+    )
+
+
+def _network_weights(path: Path, dicts: list[tuple[str, dict[str, Any]]], keys: Set[str]) -> Tensors:
+    """Return the weights of one network in a file, an empty dict if there are none."""
     try:
         candidates = [candidate for place, tensors in dicts for candidate in _candidates(place, tensors, keys)]
     except (RuntimeError, TypeError, NotImplementedError) as error:  # a tensor without values, or a quantized one
         raise UserError(f"cannot read the tensors in {path}: {first_line(error)}") from None
     if not candidates:
-        names = [name for _, tensors in dicts for name in tensors]
-        raise UserError(
-            f"{path} does not hold the denoising autoencoder's weights: expected the keys {', '.join(keys)}, got "
-            f"{_listed(names) if names else 'no tensors'}"
-        )
+        return {}
     complete = [candidate for candidate in candidates if keys <= candidate[1].keys()]
     if any(
         not np.array_equal(tensors[key], complete[0][1][key], equal_nan=True)

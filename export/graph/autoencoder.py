@@ -1,8 +1,7 @@
-"""The network in the form that is deployed: images of any size in, the same size out, and convolutions only.
+"""The autoencoder in the form that is deployed: convolutions only.
 
 `keras_dae.networks.autoencoder` flips the image so that Keras's built-in layers pad as PyTorch does. TensorFlow's
-functions take explicit paddings, so nothing is flipped here, and the kernels are PyTorch's. The graph also does what
-Keras leaves to its user: it pads the image to a size that the network takes, and crops the result.
+functions take explicit paddings, so nothing is flipped here, and the kernels are PyTorch's.
 
 The transposed convolutions are computed as ordinary ones, because runtimes are faster at those. The result is the same:
 the same products are summed, in another order. A transposed convolution of stride 1 is a convolution with the flipped
@@ -32,15 +31,11 @@ PAD_BEFORE: Padding = [[0, 0], [1, 0], [1, 0], [0, 0]]
 PAD_AFTER: Padding = [[0, 0], [0, 1], [0, 1], [0, 0]]
 
 
-def network(model: "keras.Model", size_dtype: tf.DType = tf.int64) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Return the function from noisy to denoised images, with the weights as constants.
-
-    It takes and returns float32 `(batch, height, width, channels)` in [0, 1], of any size from 1×1. It can be called
-    eagerly or inside a `tf.function`.
+def network(model: "keras.Model") -> Callable[[tf.Tensor], tf.Tensor]:
+    """Return the function from padded noisy images to denoised ones in [0, 1], with the weights as constants.
 
     Args:
-        model: the Keras model of `keras_dae.networks.autoencoder.build_autoencoder`.
-        size_dtype: dtype that sizes are computed in. ONNX uses int64; LiteRT's operators take int32.
+        model: the Keras model of `keras_dae.networks.autoencoder.build_autoencoder`, or its stored form.
 
     Raises:
         UserError: `model` is another network.
@@ -53,10 +48,7 @@ def network(model: "keras.Model", size_dtype: tf.DType = tf.int64) -> Callable[[
     decoder = decoder_convolutions(kernels[encoder_depth:], biases[encoder_depth:])
     block = int(np.prod([layer.stride for layer in AUTOENCODER.decoder]))
 
-    def denoise(noisy):
-        with tf.name_scope("pad"):
-            shape = tf.shape(noisy, out_type=size_dtype)
-            x = pad(noisy, shape[1:3])
+    def denoise(x):
         for layer, kernel, bias in zip(AUTOENCODER.encoder, kernels, biases):
             with tf.name_scope(layer.name):
                 x = tf.nn.conv2d(x, kernel, layer.stride, PAD_BEFORE if layer.padding else "VALID")
@@ -65,8 +57,8 @@ def network(model: "keras.Model", size_dtype: tf.DType = tf.int64) -> Callable[[
             with tf.name_scope(layer.name):
                 x = tf.nn.bias_add(tf.nn.conv2d(x, kernel, 1, padding), bias)
                 x = (tf.sigmoid if layer is AUTOENCODER.layers[-1] else tf.nn.relu)(x)
-        with tf.name_scope("crop"):
-            return tf.strided_slice(tf.nn.depth_to_space(x, block), tf.zeros(4, shape.dtype), shape)
+        with tf.name_scope("crop/"):
+            return tf.nn.depth_to_space(x, block)
 
     return denoise
 
@@ -142,40 +134,3 @@ def in_blocks(kernel: np.ndarray, block: int) -> np.ndarray:
         for column_out, made_column, column_in, kernel_column in taps:
             made[made_row, made_column, row_in, column_in, :, row_out, column_out] = kernel[kernel_row, kernel_column].T
     return made.reshape(2, 2, block**2 * inputs, (2 * block) ** 2 * outputs)
-
-
-def padded_size(size: tf.Tensor) -> tf.Tensor:
-    """Return sizes, in pixels, rounded up to those that the network takes: `Geometry.padded_size` for tensors."""
-    multiple = AUTOENCODER.multiple
-    return tf.maximum((size + (multiple - 1)) // multiple * multiple, AUTOENCODER.min_padded_size)
-
-
-def pad(images: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-    """Continue images by reflection to a size that the network takes.
-
-    The missing rows and columns are gathered and appended, which costs almost nothing if none are missing. There is no
-    branch around the padding: with one, OpenVINO 2026.4 computes garbage unless the sizes are fixed.
-
-    Args:
-        images: `(batch, height, width, channels)`.
-        size: `(2,)`, their height and width.
-    """
-    for axis, (before, after) in enumerate(zip(tf.unstack(size), tf.unstack(padded_size(size))), start=1):
-        index = reflected_index(tf.range(before, after), before)
-        images = tf.concat([images, tf.gather(images, index, axis=axis)], axis)
-    return images
-
-
-def reflected_index(positions: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-    """Return the row of an image that each position shows when the image is continued by its reflection.
-
-    The edge is not repeated, and an image smaller than the padding is reflected several times. 3 rows, continued: 0, 1,
-    2, 1, 0, 1, 2, …
-
-    Args:
-        positions: integers from 0.
-        size: rows in the image, at least 1.
-    """
-    period = tf.maximum(2 * size - 2, 1)
-    step = positions % period
-    return tf.minimum(step, period - step)
