@@ -1,10 +1,47 @@
 // The browser's part of web_page.py: node web_page.cjs CHROMIUM URL ROUNDS PICTURE, puppeteer-core being on NODE_PATH.
-// Prints {first: [ms], threads, models: {id: [ms of each image]}}.
+// Prints {first: [ms], threads, models: {id: [ms of each image]}, photographs: {id: [{ms, pause}]}}: `models` has those
+// for digits, `photographs` the others, with the time for 12 megapixels in colour, and the longest pause between two
+// frames of the page meanwhile.
 const puppeteer = require("puppeteer-core");
+
+/** Denoise noise of 4000×3000 pixels with every model for photographs, while the page shows each tile. */
+async function measurePhotographs(page) {
+  return page.evaluate(async () => {
+    const here = (name) => import(new URL(name, document.baseURI));
+    const [{ Denoiser }, { default: models }] = await Promise.all(["denoiser.js", "models.js"].map(here));
+    const canvas = new OffscreenCanvas(4000, 3000);
+    const context = canvas.getContext("2d");
+    const image = new ImageData(4000, 500);
+    for (let i = 0; i < image.data.length; i++) image.data[i] = i % 4 === 3 ? 255 : 256 * Math.random();
+    for (let top = 0; top < 3000; top += 500) context.putImageData(image, 0, top);
+    const file = new File([await canvas.convertToBlob({ type: "image/jpeg", quality: 0.9 })], "noise.jpg");
+    const denoiser = new Denoiser();
+    const times = {};
+    for (const model of models.filter(({ fixed_size, channels }) => !fixed_size || channels === 3)) {
+      await denoiser.load(model.id, model.url);
+      const after = document.querySelector("#after");
+      let [pause, last, isRunning] = [0, performance.now(), true];
+      const watch = (now) => {
+        pause = Math.max(pause, now - last);
+        last = now;
+        if (isRunning) requestAnimationFrame(watch);
+      };
+      requestAnimationFrame(watch);
+      const { milliseconds } = await denoiser.photograph(model, file, ({ pixels, left, top, width, height }) => {
+        if (!pixels) Object.assign(after, { width, height });
+        else after.getContext("2d").putImageData(new ImageData(pixels, width, height), left, top);
+      });
+      isRunning = false;
+      times[model.id] = { ms: milliseconds, pause };
+    }
+    return times;
+  });
+}
 
 /** Draw a 3 and take a picture of the page. */
 async function takePicture(page, path) {
   await page.setViewport({ width: 1120, height: 860 });
+  if (await page.$eval("#tabs", (tabs) => !tabs.hidden)) await page.click("#digits-tab");
   await page.click("#clear");
   const { x, y, width } = await (await page.$("#clean")).boundingBox();
   for (const [centre, radius, from, to] of [
@@ -24,9 +61,9 @@ async function takePicture(page, path) {
 }
 
 async function main(executablePath, url, rounds, picture) {
-  const results = { first: [], models: {} };
+  const results = { first: [], models: {}, photographs: {} };
   for (let round = 0; round < Number(rounds); round++) {
-    const browser = await puppeteer.launch({ executablePath, args: ["--no-sandbox"] }); // nothing in any cache
+    const browser = await puppeteer.launch({ executablePath, args: ["--no-sandbox"], protocolTimeout: 600000 }); // nothing in any cache
     const page = await browser.newPage();
     await page.goto(url);
     await page.waitForFunction(() => performance.getEntriesByName("denoised").length);
@@ -41,8 +78,9 @@ async function main(executablePath, url, rounds, picture) {
       const denoiser = new Denoiser();
       const times = {};
       let threads;
-      for (const { id, url } of models) {
+      for (const { id, url, fixed_size, channels } of models) {
         ({ threads } = await denoiser.load(id, url));
+        if (!fixed_size || channels !== 1) continue;
         times[id] = [];
         for (const digit of digits) times[id].push((await denoiser.denoise(id, digit)).milliseconds);
       }
@@ -50,6 +88,7 @@ async function main(executablePath, url, rounds, picture) {
     });
     results.threads = measured.threads;
     for (const [id, times] of Object.entries(measured.times)) (results.models[id] ??= []).push(...times);
+    for (const [id, time] of Object.entries(await measurePhotographs(page))) (results.photographs[id] ??= []).push(time);
     if (picture && round === 0) await takePicture(page, picture);
     await browser.close();
   }

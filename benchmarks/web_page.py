@@ -1,5 +1,7 @@
 """Measure the web page: the time until the first denoised image, and the time for each image after that.
 
+Models for photographs get 12 megapixels in colour.
+
 python -m benchmarks.web_page site    (needs chromium, and puppeteer-core in the folder KERAS_DAE_NODE_MODULES)
 """
 
@@ -47,6 +49,10 @@ def measure_and_print(site, rounds, picture):
         )
         for model, times in results["models"].items():
             print(f"  {model}: {statistics.median(times):.2f} ms a 28×28 image")
+        for model, runs in results["photographs"].items():
+            seconds = statistics.median(run["ms"] for run in runs) / 1000
+            pause = max(run["pause"] for run in runs)
+            print(f"  {model}: {seconds:.1f} s for 4000×3000 pixels; the page paused for {pause:.0f} ms at most")
 
 
 def measure(site, headers, rounds, picture=""):

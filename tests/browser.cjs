@@ -1,9 +1,11 @@
-// Drives a browser for test_web_browser.py: node browser.cjs CHROMIUM. NODE_PATH must have puppeteer-core.
+// Drives a browser for test_web_browser.py: node browser.cjs CHROMIUM [FLAG …]. NODE_PATH must have puppeteer-core.
 //
 // Reads one JSON object per line from stdin: {scenario, url, …}. Each scenario runs in a new page and is answered with
 // a line on stdout: {result, errors, requests}, or {failure} if the scenario did not finish.
 const readline = require("readline");
 const puppeteer = require("puppeteer-core");
+
+const READY = "main[data-ready][aria-busy=false]"; // everything is loaded, and nothing is being denoised
 
 const scenarios = {
   /** Return what the page shows when everything is loaded. */
@@ -13,7 +15,7 @@ const scenarios = {
 
   /** Draw lines with the mouse or a finger. Lines are lists of [x, y], from 0 to 1 across the canvas. */
   async draw(page, { lines, finger }) {
-    if (finger) await page.setViewport({ width: 360, height: 640, isMobile: true, hasTouch: true });
+    if (finger) await usePhone(page, 360);
     await page.click("#clear");
     const canvas = await page.$("#clean");
     await page.evaluate(() => scrollTo(0, 0));
@@ -32,7 +34,7 @@ const scenarios = {
 
   /** Draw a line with one finger while another finger taps the canvas at `tap`. */
   async tapped(page, { line, tap }) {
-    await page.setViewport({ width: 360, height: 640, isMobile: true, hasTouch: true });
+    await usePhone(page, 360);
     await page.click("#clear");
     await page.evaluate(() => scrollTo(0, 0));
     const box = await (await page.$("#clean")).boundingBox();
@@ -181,12 +183,14 @@ const scenarios = {
   },
 
   /** Return how far the page is wider than narrow screens, and the smallest height of a button, in CSS pixels. */
-  async narrow(page, { widths }) {
+  async narrow(page, { widths, tab }) {
     const found = [];
     for (const width of widths) {
-      await page.setViewport({ width, height: 640, isMobile: true, hasTouch: true });
+      await usePhone(page, width);
+      if (tab) await page.click(`#${tab}`);
       const measured = await page.evaluate(() => {
-        const heights = [...document.querySelectorAll("button, .button, .choice span")].map((box) => box.offsetHeight);
+        const boxes = [...document.querySelectorAll("button, .button, .choice span")];
+        const heights = boxes.filter((box) => box.offsetParent).map((box) => box.offsetHeight); // of those that are shown
         const { scrollWidth } = document.documentElement;
         return { overflow: scrollWidth - innerWidth, target: Math.min(...heights) };
       });
@@ -195,12 +199,185 @@ const scenarios = {
     return found;
   },
 
+  /** Open a file in the tab for photographs, or leave the example. Return what is shown, and the steps of the progress. */
+  async photograph(page, { file, model }) {
+    if (model) await choose(page, model);
+    await page.evaluate(() => {
+      const progress = document.querySelector("#progress");
+      globalThis.steps = [];
+      new MutationObserver(() => progress.hasAttribute("value") && steps.push([progress.value, progress.max])).observe(
+        progress, { attributes: true, attributeFilter: ["value"] });
+    });
+    if (file) await (await page.$("#photograph-file")).uploadFile(file);
+    await idle(page);
+    return { ...(await photographShown(page)), steps: await page.evaluate(() => steps) };
+  },
+
+  /** Save the photograph that is shown, as PNG and as JPEG. Return names and contents of the files, in base64. */
+  async save(page, { file }) {
+    await (await page.$("#photograph-file")).uploadFile(file);
+    await idle(page);
+    await page.evaluate(() => {
+      const { createObjectURL } = URL;
+      globalThis.saved = [];
+      URL.createObjectURL = (blob) => saved.push({ blob }) && createObjectURL(blob);
+      HTMLAnchorElement.prototype.click = function () {
+        saved.at(-1).name = this.download;
+      };
+    });
+    for (const id of ["save-png", "save-jpeg"]) {
+      const count = await page.evaluate(() => saved.length);
+      await page.click(`#${id}`);
+      await page.waitForFunction((count) => saved[count]?.name, {}, count);
+    }
+    const files = await page.evaluate(async () => {
+      const base64 = (blob) => new Promise((resolve) => {
+        const reader = new FileReader();
+        reader.onload = () => resolve(reader.result.split(",")[1]);
+        reader.readAsDataURL(blob);
+      });
+      return Promise.all(saved.map(async ({ blob, name }) => ({ name, type: blob.type, base64: await base64(blob) })));
+    });
+    return { ...(await photographShown(page)), files };
+  },
+
+  /** Open a large photograph; after its first tile, cancel it or open another. Return what is shown then. */
+  async interrupted(page, { file, other }) {
+    await (await page.$("#photograph-file")).uploadFile(file);
+    await page.waitForFunction(() => document.querySelector("#progress").value > 0);
+    if (other) await (await page.$("#photograph-file")).uploadFile(other);
+    else await page.click("#cancel");
+    await idle(page);
+    const left = await page.$eval("#progress", ({ value, max }) => max - value);
+    return { ...(await photographShown(page)), left };
+  },
+
+  /** Open a file that the page refuses. Return what is shown then. */
+  async refusedPhotograph(page, { file }) {
+    await (await page.$("#photograph-file")).uploadFile(file);
+    await page.waitForSelector("#message.error");
+    await idle(page);
+    return photographShown(page);
+  },
+
+  /** Denoise again after a run of the network fails. Return what is shown after each of the two runs. */
+  async failingPhotograph(page, { file }) {
+    await page.evaluate(async () => {
+      const { Denoiser } = await import(new URL("denoiser.js", document.baseURI));
+      const { photograph } = Denoiser.prototype;
+      Denoiser.prototype.photograph = async function (model, file, onProgress) {
+        Denoiser.prototype.photograph = photograph;
+        onProgress({ width: 40, height: 30 });
+        throw new Error("out of memory");
+      };
+    });
+    await (await page.$("#photograph-file")).uploadFile(file);
+    await page.waitForSelector("#message.error");
+    const failed = await photographShown(page);
+    await page.click("#again");
+    await idle(page);
+    return [failed, await photographShown(page)];
+  },
+
+  /** Move the line with keys, mouse and finger, and the photograph at its real pixels. Return what is seen after each. */
+  async compared(page, { file }) {
+    await page.setViewport({ width: 800, height: 1000, hasTouch: true }); // nothing must be scrolled
+    await page.waitForSelector(READY);
+    await (await page.$("#photograph-file")).uploadFile(file);
+    await idle(page);
+    const seen = {};
+    const look = async (name) => {
+      seen[name] = await page.evaluate(() => {
+        const [view, after] = ["view", "after"].map((id) => document.getElementById(id).getBoundingClientRect());
+        const line = document.querySelector(".line").getBoundingClientRect();
+        const share = (line.left + line.width / 2 - view.left) / view.width;
+        const value = document.getElementById("split").valueAsNumber;
+        return { share, value, left: after.left - view.left, top: after.top - view.top, width: after.width };
+      });
+    };
+    const { x, y, width, height } = await (await page.$("#view")).boundingBox();
+    const at = (right, down) => [x + right * width, y + down * height];
+    const drag = async (from, to) => {
+      await page.mouse.move(...from);
+      await page.mouse.down();
+      await page.mouse.move(...to, { steps: 3 });
+      await page.mouse.up();
+    };
+    await look("start");
+    await page.focus("#split");
+    for (let i = 0; i < 5; i++) await page.keyboard.press("ArrowRight");
+    await look("keys");
+    await drag(at(0.2, 0.5), at(0.3, 0.5));
+    await look("mouse");
+    await page.touchscreen.touchStart(...at(0.3, 0.5));
+    for (const right of [0.5, 0.6, 0.7]) await page.touchscreen.touchMove(...at(right, 0.5));
+    await page.touchscreen.touchEnd();
+    await look("finger");
+    await page.focus("#actual");
+    await page.keyboard.press("Enter");
+    await look("actual");
+    await drag(at(0.2, 0.2), at(0.3, 0.3));
+    await look("moved");
+    await drag(at(0.7, 0.2), at(0.8, 0.2));
+    await look("line");
+    await page.focus("#view");
+    await page.keyboard.press("ArrowDown");
+    await look("down");
+    await page.click("#actual");
+    await look("fit");
+    return { seen, size: [width, height] };
+  },
+
+  /** Return which tab is chosen and which panels are shown, at first and after the keys, and what fails. */
+  async tabs(page, { keys = [] }) {
+    const look = () => page.evaluate(() => {
+      const isShown = (selector) => [...document.querySelectorAll(selector)].filter((it) => it.offsetParent);
+      const chosen = isShown("[role=tab][aria-selected=true]").map((tab) => tab.textContent);
+      const message = document.querySelector("#message").textContent;
+      return { chosen, panels: isShown("main > section").map(({ id }) => id), message };
+    });
+    const seen = [await look()];
+    if (keys.length) await page.focus("[role=tab][aria-selected=true]");
+    for (const key of keys) {
+      await page.keyboard.press(key);
+      seen.push(await look());
+    }
+    return seen;
+  },
+
+  /** Open a file after the page has decided whether to use WebGPU. Return what is shown. */
+  async accelerated(page, { file }) {
+    await page.waitForSelector("#photograph[data-compared]");
+    await (await page.$("#photograph-file")).uploadFile(file);
+    await idle(page);
+    return photographShown(page);
+  },
+
+  /** Compare WebGPU with the processor on a tile of `side` pixels. Return what the worker measured, or null. */
+  async webgpu(page, { model, side }) {
+    return page.evaluate(async (model, side) => {
+      if (!(await navigator.gpu?.requestAdapter())) return null;
+      const here = (name) => import(new URL(name, document.baseURI));
+      const [{ Denoiser }, { default: models }] = [await here("denoiser.js"), await here("models.js")];
+      const { id, url, channels } = models.find(({ name }) => name === model);
+      const denoiser = new Denoiser();
+      await denoiser.load(id, url);
+      return denoiser.call({ task: "accelerate", model: id, channels, side });
+    }, model, side);
+  },
+
   /** Return the message of a page that cannot start. Screen readers read it only when the page is not busy. */
   async message(page) {
     await page.waitForSelector("main[aria-busy=false]");
     return page.$eval("#message", (message) => message.textContent);
   },
 };
+
+/** Take the screen of a phone, for which the page is loaded again. */
+async function usePhone(page, width) {
+  await page.setViewport({ width, height: 640, isMobile: true, hasTouch: true });
+  await page.waitForSelector(READY);
+}
 
 /** Wait until the page has handled all input and has denoised the picture. */
 async function idle(page) {
@@ -213,6 +390,38 @@ async function shown(page) {
     const text = (id) => document.getElementById(id).textContent;
     const ids = ["message", "noisy-psnr", "denoised-psnr", "facts", "about", "note", "meaning", "factor-value"];
     return { title: document.title, ...Object.fromEntries(ids.map((id) => [id, text(id)])) };
+  });
+}
+
+/** Choose a model for photographs by its name, and wait for the result. */
+async function choose(page, name) {
+  await page.$$eval("#photograph-models label", (labels, name) => {
+    labels.find((label) => label.textContent === name).querySelector("input").click();
+  }, name);
+  await idle(page);
+}
+
+/** Return what the tab for photographs shows, and the pixels of the result: RGBA in base64. */
+async function photographShown(page) {
+  return page.evaluate(() => {
+    const element = (id) => document.getElementById(id);
+    const { width, height } = element("after");
+    const context = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
+    context.drawImage(element("after"), 0, 0);
+    const { data } = context.getImageData(0, 0, width, height);
+    let text = "";
+    for (let i = 0; i < data.length; i += 4096) text += String.fromCharCode(...data.subarray(i, i + 4096));
+    return {
+      message: element("message").textContent,
+      facts: element("photograph-facts").textContent,
+      about: element("photograph-about").textContent,
+      isRunning: !element("running").hidden,
+      canSave: !element("save-png").disabled && !element("save-jpeg").disabled,
+      canRunAgain: !element("again").hidden,
+      width,
+      height,
+      base64: btoa(text),
+    };
   });
 }
 
@@ -231,13 +440,19 @@ async function pixels(page) {
 }
 
 /** Run one scenario in a new page. */
-async function run(browser, { scenario, url, without, ready = "main[data-ready][aria-busy=false]", ...rest }) {
+async function run(browser, { scenario, url, without, adapter, ready = READY, ...rest }) {
   const page = await browser.newPage();
   const [errors, requests] = [[], []];
-  page.on("console", (message) => ["error", "warn"].includes(message.type()) && errors.push(message.text()));
+  const isError = (message) => ["error", "warn"].includes(message.type()) && message.text() !== "No available adapters.";
+  page.on("console", (message) => isError(message) && errors.push(message.text())); // without WebGPU, Chromium says so
   page.on("pageerror", (error) => errors.push(String(error)));
   page.on("request", (request) => requests.push(request.url()));
   if (without) await page.evaluateOnNewDocument((name) => delete globalThis[name], without);
+  if (adapter) {
+    await page.evaluateOnNewDocument(() => {
+      Object.defineProperty(navigator, "gpu", { value: { requestAdapter: async () => ({ info: {} }) } });
+    });
+  }
   try {
     await page.goto(url);
     await page.waitForSelector(ready, { timeout: 20000 });
@@ -252,8 +467,8 @@ async function run(browser, { scenario, url, without, ready = "main[data-ready][
   }
 }
 
-async function main(executablePath) {
-  const args = ["--no-sandbox", "--disable-background-networking"];
+async function main(executablePath, flags) {
+  const args = ["--no-sandbox", "--disable-background-networking", ...flags];
   const browser = await puppeteer.launch({ executablePath, args, protocolTimeout: 20000 });
   for await (const line of readline.createInterface({ input: process.stdin })) {
     console.log(JSON.stringify(await run(browser, JSON.parse(line))));
@@ -261,7 +476,7 @@ async function main(executablePath) {
   await browser.close();
 }
 
-main(process.argv[2]).catch((error) => {
+main(process.argv[2], process.argv.slice(3)).catch((error) => {
   console.error(error.message);
   process.exit(1);
 });

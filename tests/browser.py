@@ -23,10 +23,13 @@ def missing():
 
 
 class Browser:
-    """Runs the scenarios of browser.cjs, each in a new page. It is a context manager."""
+    """Runs the scenarios of browser.cjs, each in a new page. It is a context manager. `flags` are for chromium."""
+
+    def __init__(self, *flags):
+        self.flags = flags
 
     def __enter__(self):
-        command = ["node", Path(__file__).with_suffix(".cjs"), shutil.which("chromium")]
+        command = ["node", Path(__file__).with_suffix(".cjs"), shutil.which("chromium"), *self.flags]
         environment = {**os.environ, "NODE_PATH": os.environ["KERAS_DAE_NODE_MODULES"]}
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment

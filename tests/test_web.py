@@ -15,11 +15,13 @@ from conftest import assert_user_error
 from PIL import Image
 
 from export.__main__ import main
+from export.to_onnx import export_onnx
 from export.web import runtime
-from export.web.build import build_site
-from export.web.runtime import RUNTIME_FILES
+from export.web.build import STATIC_FILES, build_site
+from export.web.runtime import RUNTIME_FILES, WEBGPU_FILES
 from export.web.serve import make_server
 from keras_dae.errors import UserError
+from keras_dae.networks.unet import UNET, build_unet
 
 ROOT = Path(__file__).parent.parent
 MODELS = [(name, ROOT / "saved_models" / name) for name in ("mnist", "mnist-blind")]
@@ -31,7 +33,7 @@ def no_runtime(tmp_path_factory):
     """A node_modules folder in which the files of onnxruntime-web are empty."""
     modules = tmp_path_factory.mktemp("node_modules")
     (modules / "onnxruntime-web" / "dist").mkdir(parents=True)
-    for name in RUNTIME_FILES:
+    for name in RUNTIME_FILES | WEBGPU_FILES:
         (modules / "onnxruntime-web" / "dist" / name).touch()
     return modules
 
@@ -42,9 +44,14 @@ def hollow(no_runtime, tmp_path_factory):
     return build_site(tmp_path_factory.mktemp("hollow") / "site", MODELS, no_runtime)
 
 
+def listed(site):
+    """Return the models that a site lists."""
+    return json.loads((site / "models.js").read_text().removeprefix("export default ").rstrip(";\n"))
+
+
 @pytest.mark.slow
 def test_site_is_complete(hollow):
-    models = json.loads((hollow / "models.js").read_text().removeprefix("export default ").rstrip(";\n"))
+    models = listed(hollow)
     assert [model["id"] for model in models] == ["mnist-float", "mnist-int8", "mnist-blind-float"]
     for model, run_folder in zip(models, (MODELS[0], MODELS[0], MODELS[1])):
         exported = run_folder[1] / ("model.onnx" if model["format"] == "float" else "model.int8.onnx")
@@ -57,6 +64,39 @@ def test_site_is_complete(hollow):
     assert links
     assert all((hollow / link).is_file() for link in links)  # relative links to existing files
     assert not re.search(r"\son\w+=", page)
+    assert all(model["fixed_size"] and model["channels"] == 1 for model in models)
+    assert not (hollow / "photograph.jpg").exists()
+    assert not any((hollow / "ort" / name).exists() for name in WEBGPU_FILES.values())
+
+
+@pytest.mark.slow
+def test_site_with_photographs_is_complete(no_runtime, tmp_path):
+    """Only the model for digits has an 8-bit model on the page, and it is not the first."""
+    for name, size in {"patches": "patches", "small": "32×32"}.items():
+        (tmp_path / name).mkdir()
+        metadata = {"dataset": "photos", "image_size": size}
+        export_onnx(build_unet((None, None, 3), seed=0), tmp_path / name / "model.onnx", metadata)
+        shutil.copyfile(MODELS[0][1] / "model.int8.onnx", tmp_path / name / "model.int8.onnx")
+    runs = [("photo", tmp_path / "patches"), ("small", tmp_path / "small"), *MODELS]
+    site = build_site(tmp_path / "site", runs, no_runtime)
+    models = {model["id"]: model for model in listed(site)}
+    assert list(models) == ["photo-float", "small-float", "mnist-float", "mnist-int8", "mnist-blind-float"]
+    assert [model["fixed_size"] for model in models.values()] == [False, True, True, True, True]
+    assert [model["channels"] for model in models.values()] == [3, 3, 1, 1, 1]
+    grid = {"multiple": UNET.multiple, "min_padded_size": UNET.min_padded_size, "halo": UNET.halo}
+    assert models["photo-float"]["grid"] == grid
+    assert models["photo-float"]["trained_on"] == "the model was trained on colour images (photos)"
+    assert models["mnist-float"]["grid"] == {"multiple": 4, "min_padded_size": 20, "halo": 24}
+    assert all((site / "ort" / name).exists() for name in WEBGPU_FILES.values())
+    assert (site / "photograph.jpg").is_file()
+
+
+def test_example_photograph_is_small():
+    example = STATIC_FILES / "photograph.jpg"
+    assert example.read_bytes() == (ROOT / "docs" / "examples" / "noisy_photograph.jpg").read_bytes()
+    assert example.stat().st_size <= 200_000
+    with Image.open(example) as image:
+        assert (image.size, image.mode) == ((720, 480), "RGB")
 
 
 def test_page_is_small(hollow):

@@ -1,13 +1,13 @@
-"""Build the site: one folder with the page, the models, test digits and onnxruntime-web."""
+"""Build the site: one folder with the page, the models, a photograph, test digits and onnxruntime-web."""
 
 import gzip
 import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
@@ -15,11 +15,12 @@ from PIL import Image
 from export.web.runtime import copy_runtime
 from keras_dae._util.atomic import folder_to_replace, locked, staged_folder
 from keras_dae.data.digits import render_digits
-from keras_dae.denoise.denoiser import load_denoiser
+from keras_dae.denoise.denoiser import Denoiser, load_denoiser
 from keras_dae.errors import UserError
 from keras_dae.runs.folder import check_replaceable
 
 STATIC_FILES = Path(__file__).parent / "static"
+PHOTOGRAPH = "photograph.jpg"  # among STATIC_FILES; only sites with a model for photographs have it
 SPRITE_SIDE = 10  # digits along each side of the picture of test digits
 
 NamedRuns = Sequence[tuple[str, str | os.PathLike]]  # name on the page, run folder
@@ -33,8 +34,9 @@ def build_site(
 ) -> Path:
     """Write the site into a folder, atomically. Return the folder.
 
-    The site has the float model of each run, and the 8-bit model of the first run, to compare. 8-bit models suit only
-    images like the training images, and the page takes any picture.
+    Models for grey images of one fixed size are for the tab with digits. All others are for the tab with photographs.
+    The site has the float model of each run, and the 8-bit model of the first run for digits, to compare. 8-bit models
+    suit only images like the training images.
 
     Args:
         output_dir: the folder to write.
@@ -43,17 +45,19 @@ def build_site(
         overwrite: whether an existing site is replaced.
 
     Raises:
-        UserError: the folder exists already or cannot be written; a model cannot be loaded or takes colour images; or
-            onnxruntime-web is not available.
+        UserError: the folder exists already or cannot be written; a model cannot be loaded; or onnxruntime-web is
+            not available.
     """
     target = folder_to_replace(output_dir)
     models = _shipped_models() if models is None else models
     check_replaceable(target, "a site", lambda folder: (folder / "models.js").is_file(), overwrite)
     with locked(target), staged_folder(target) as site:
+        entries = _write_models(site, models)
+        photographs = not all(_is_for_digits(entry) for entry in entries)
         for file in STATIC_FILES.iterdir():
-            shutil.copyfile(file, site / file.name)
-        _write_models(site, models)
-        copy_runtime(site / "ort", node_modules)
+            if photographs or file.name != PHOTOGRAPH:
+                shutil.copyfile(file, site / file.name)
+        copy_runtime(site / "ort", node_modules, webgpu=photographs)
         _write_digits(site / "digits.png")
     return target
 
@@ -64,34 +68,49 @@ def _shipped_models() -> NamedRuns:
     return [(name, model_folder(name)) for name in MODEL_NAMES]
 
 
-def _write_models(site: Path, models: NamedRuns) -> None:
-    """Write models/*.onnx.gz, and models.js, which lists them."""
+def _write_models(site: Path, models: NamedRuns) -> list[dict[str, Any]]:
+    """Write models/*.onnx.gz, and models.js, which lists them. Return the list."""
     names = [name for name, _ in models]
     if bad := [name for name in names if not re.fullmatch(r"[\w.+-]+", name) or names.count(name) > 1]:
         raise UserError(f"expected different names of letters, digits and . _ + -; got {bad[0]!r}")
     (site / "models").mkdir()
-    listed = []
-    for name, precision, file in _model_files(models):
-        denoiser = load_denoiser(file)
-        if denoiser.channels != 1:
-            raise UserError(f"expected a model for grey images, got {file} for {denoiser.channels} channels")
-        metadata = denoiser.session.get_modelmeta().custom_metadata_map
-        content = file.read_bytes()
-        url = f"models/{name}.{precision}.onnx.gz"
-        (site / url).write_bytes(gzip.compress(content, mtime=0))
-        training = {key: metadata[key] for key in ("dataset", "noise", "noise_factor") if key in metadata}
-        entry = {"id": f"{name}-{precision}", "name": name, "format": precision, "url": url, "bytes": len(content)}
-        listed.append(entry | training)
-    (site / "models.js").write_text(f"export default {json.dumps(listed, indent=2)};\n", encoding="utf-8")
-
-
-def _model_files(models: NamedRuns) -> Iterator[tuple[str, Literal["float", "int8"], Path]]:
-    """Yield `(name, precision, path)` of the .onnx files that go into the site."""
-    for index, (name, run) in enumerate(models):
-        yield name, "float", Path(run, "model.onnx")
+    entries: list[dict[str, Any]] = []
+    for name, run in models:
+        first_for_digits = not any(_is_for_digits(entry) for entry in entries)
+        entries.append(_write_model(site, name, "float", Path(run, "model.onnx")))
         int8 = Path(run, "model.int8.onnx")
-        if index == 0 and int8.is_file():
-            yield name, "int8", int8
+        if first_for_digits and _is_for_digits(entries[-1]) and int8.is_file():
+            entries.append(_write_model(site, name, "int8", int8))
+    (site / "models.js").write_text(f"export default {json.dumps(entries, indent=2)};\n", encoding="utf-8")
+    return entries
+
+
+def _write_model(site: Path, name: str, precision: Literal["float", "int8"], file: Path) -> dict[str, Any]:
+    """Write one models/*.onnx.gz. Return its entry of models.js."""
+    denoiser = load_denoiser(file)
+    content = file.read_bytes()
+    url = f"models/{name}.{precision}.onnx.gz"
+    (site / url).write_bytes(gzip.compress(content, mtime=0))
+    entry = {"id": f"{name}-{precision}", "name": name, "format": precision, "url": url, "bytes": len(content)}
+    return entry | _describe(denoiser)
+
+
+def _describe(denoiser: Denoiser) -> dict[str, Any]:
+    """Return what models.js says about a network and its training."""
+    metadata = denoiser.session.get_modelmeta().custom_metadata_map
+    grid, trained_on = denoiser.grid, denoiser.trained_on
+    return {
+        "channels": denoiser.channels,
+        "fixed_size": trained_on.size is not None,
+        "grid": {"multiple": grid.multiple, "min_padded_size": grid.min_padded_size, "halo": grid.halo},
+        "trained_on": trained_on.describe() if trained_on.dataset else "",
+        **{key: metadata[key] for key in ("dataset", "noise", "noise_factor") if key in metadata},
+    }
+
+
+def _is_for_digits(entry: dict[str, Any]) -> bool:
+    """Return whether a model is for the tab with digits. page.js has the same rule."""
+    return entry["fixed_size"] and entry["channels"] == 1
 
 
 def _write_digits(path: Path) -> None:

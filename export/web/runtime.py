@@ -20,15 +20,22 @@ RUNTIME_FILES = {
     "ort-wasm-simd-threaded.mjs": "ort-wasm-simd-threaded.js",
     "ort-wasm-simd-threaded.wasm": "ort-wasm-simd-threaded.wasm",
 }
+# The same for the files that run with WebGPU. Browsers load them only where they have WebGPU.
+WEBGPU_FILES = {
+    "ort.webgpu.min.mjs": "ort.webgpu.min.js",
+    "ort-wasm-simd-threaded.asyncify.mjs": "ort-wasm-simd-threaded.asyncify.js",
+    "ort-wasm-simd-threaded.asyncify.wasm": "ort-wasm-simd-threaded.asyncify.wasm",
+}
 
 
-def copy_runtime(folder: Path, node_modules: str | os.PathLike | None = None) -> None:
-    """Copy RUNTIME_FILES into a new folder, with their licence and the licences of their parts.
+def copy_runtime(folder: Path, node_modules: str | os.PathLike | None = None, webgpu: bool = False) -> None:
+    """Copy the files of onnxruntime-web into a new folder, with their licence and the licences of their parts.
 
     Args:
         folder: the folder to make.
         node_modules: folder that holds onnxruntime-web; None for $KERAS_DAE_NODE_MODULES. If that is not set, npm
             fetches the package.
+        webgpu: whether the files for WebGPU are copied, too.
 
     Raises:
         UserError: onnxruntime-web is not in the folder, or npm is missing or fails.
@@ -37,7 +44,7 @@ def copy_runtime(folder: Path, node_modules: str | os.PathLike | None = None) ->
     with tempfile.TemporaryDirectory() as work:
         package = Path(node_modules, PACKAGE) if node_modules else _fetch(Path(work))
         folder.mkdir()
-        for name, new_name in RUNTIME_FILES.items():
+        for name, new_name in (RUNTIME_FILES | (WEBGPU_FILES if webgpu else {})).items():
             source = package / "dist" / name
             if not source.is_file():
                 raise UserError(
@@ -71,6 +78,6 @@ def _fetch(work: Path) -> Path:
         reason = first_line(done.stderr) if done.stderr.strip() else f"exit status {done.returncode}"
         raise UserError(f"npm cannot fetch {PACKAGE}: {reason}; give --node-modules with a folder that holds it")
     with tarfile.open(archives[0]) as archive:
-        wanted = {f"package/dist/{name}" for name in RUNTIME_FILES}
+        wanted = {f"package/dist/{name}" for name in RUNTIME_FILES | WEBGPU_FILES}
         archive.extractall(work, [member for member in archive if member.name in wanted], filter="data")
     return work / "package"

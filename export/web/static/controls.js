@@ -1,4 +1,4 @@
-// General parts of the page: radio buttons, files, messages.
+// General parts of the page: tabs, radio buttons, files, messages.
 
 export const $ = (id) => document.getElementById(id);
 
@@ -22,13 +22,37 @@ export function addRadioButtons(box, name, options, onChoice) {
   return inputs;
 }
 
+/** Make the buttons of a list of tabs work. `onChoice` is called with the id of the panel that a tab controls. */
+export function listenForTabs(list, onChoice) {
+  const tabs = [...list.children];
+  const choose = (chosen) => {
+    for (const tab of tabs) {
+      tab.setAttribute("aria-selected", String(tab === chosen));
+      tab.tabIndex = tab === chosen ? 0 : -1; // the arrow keys lead to the others
+    }
+    onChoice(chosen.getAttribute("aria-controls"));
+  };
+  for (const [index, tab] of tabs.entries()) {
+    tab.addEventListener("click", () => choose(tab));
+    tab.addEventListener("keydown", ({ key }) => {
+      const step = { ArrowRight: 1, ArrowLeft: -1 }[key];
+      if (!step) return;
+      const next = tabs[(index + step + tabs.length) % tabs.length];
+      next.focus();
+      choose(next);
+    });
+  }
+}
+
 /** Call `onFile` with each file that the user chooses, drops anywhere on the page, or pastes. */
-export function listenForFiles(input, onFile) {
+export function listenForFiles(inputs, onFile) {
   const take = (files) => files.length && onFile(files[0]);
-  input.addEventListener("change", async () => {
-    await take(input.files);
-    input.value = ""; // so that the same file can be chosen again
-  });
+  for (const input of inputs) {
+    input.addEventListener("change", async () => {
+      await take(input.files);
+      input.value = ""; // so that the same file can be chosen again
+    });
+  }
   addEventListener("paste", (event) => take(event.clipboardData.files));
   const dropping = (on) => document.body.classList.toggle("dropping", on);
   addEventListener("dragover", (event) => {
@@ -43,14 +67,21 @@ export function listenForFiles(input, onFile) {
   });
 }
 
-/** Let the user save the content of a canvas as a PNG file. */
-export function save(canvas, name) {
-  canvas.toBlob((blob) => {
-    const href = URL.createObjectURL(blob);
-    Object.assign(document.createElement("a"), { href, download: name }).click();
-    setTimeout(() => URL.revokeObjectURL(href), 1000);
-  });
+/** Let the user save a Blob as a file. */
+export function save(blob, name) {
+  const href = URL.createObjectURL(blob);
+  Object.assign(document.createElement("a"), { href, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(href), 1000);
 }
+
+/** Let assistive technology know whether a tab is at work. The page is busy as long as one tab is. */
+export function setBusy(tab, isBusy) {
+  isBusy ? busy.add(tab) : busy.delete(tab);
+  $(tab)?.setAttribute("aria-busy", String(isBusy));
+  document.querySelector("main").setAttribute("aria-busy", String(busy.size > 0));
+}
+
+const busy = new Set();
 
 /** Show a status or error message. An empty text hides the message. */
 export function showMessage(text, isError = false) {

@@ -1,185 +1,71 @@
-// The page: what it shows, and what each control does.
+// The page: its tabs, and the models that they share.
 
-import { $, addRadioButtons, listenForFiles, save, showMessage } from "./controls.js";
+import { $, listenForFiles, listenForTabs, setBusy, showMessage } from "./controls.js";
 import { Denoiser } from "./denoiser.js";
-import { SIZE, listenForStrokes, stroke } from "./drawing.js";
+import { connectDigits } from "./digits_tab.js";
 import MODELS from "./models.js"; // written by `python -m export web`
-import { NOISES, addNoise, draw } from "./noise.js";
-import { blank, paint, psnr, readPicture, readTiles } from "./pictures.js";
+import { connectPhotographs } from "./photograph_tab.js";
 
-const main = document.querySelector("main");
-const state = {
-  clean: blank(),
-  noise: "gaussian",
-  seed: 1,
-  draws: null, // random numbers of the noise, for this seed and size
-  model: null, // one of MODELS, as soon as it is loaded
-};
-let denoiser;
-let [busy, stale, failed] = [false, false, false];
-let requested = 0; // number of pictures requested so far; only the last one is shown, however long each takes to read
+const isForDigits = ({ fixed_size, channels }) => fixed_size && channels === 1;
+const PANELS = { photograph: MODELS.filter((model) => !isForDigits(model)), digits: MODELS.filter(isForDigits) };
 
-/** Show the state. While a picture is being denoised, this happens as soon as it is finished. */
-async function refresh() {
-  stale = true;
-  if (busy || !state.model) return;
-  busy = true;
-  main.setAttribute("aria-busy", "true");
-  while (stale) {
-    await new Promise(requestAnimationFrame); // several changes between two frames cause one run
-    stale = false;
-    try {
-      await show(state);
-      if (failed) showMessage("");
-      failed = false;
-    } catch (error) {
-      failed = true;
-      paint($("denoised"), blank());
-      for (const id of ["denoised-psnr", "facts", "note"]) $(id).textContent = "";
-      showMessage(`The picture could not be denoised: ${error.message}`, true);
-    }
-    $("save").disabled = failed;
-  }
-  busy = false;
-  main.setAttribute("aria-busy", "false");
+/** Show one panel. */
+function show(name) {
+  for (const id of Object.keys(PANELS)) $(id).hidden = id !== name;
+  $("lead").textContent = $(name).dataset.lead;
 }
 
-async function show({ clean, noise, model }) {
-  const { pixels, width, height } = clean;
-  if (state.draws?.normal.length !== pixels.length) state.draws = draw(pixels.length, state.seed);
-  const noisy = { pixels: addNoise(pixels, noise, $("factor").valueAsNumber, state.draws), width, height };
-  const before = psnr(pixels, noisy.pixels);
-  paint($("clean"), clean);
-  paint($("noisy"), noisy);
-  $("noisy-psnr").textContent = decibels(before);
-
-  const denoised = await denoiser.denoise(model.id, noisy);
-  const after = psnr(pixels, denoised.pixels);
-  paint($("denoised"), { ...denoised, width, height });
-  const gain = Object.assign(document.createElement("span"), {
-    className: after < before ? "loss" : "gain",
-    textContent: `${after < before ? "−" : "+"}${Math.abs(after - before).toFixed(1)}`,
-  });
-  $("denoised-psnr").replaceChildren(`${decibels(after)} `, gain);
-  const threads = `${model.threads} thread${model.threads > 1 ? "s" : ""}`;
-  $("facts").textContent = `${width}×${height} pixels in ${denoised.milliseconds.toFixed(1)} ms on ${threads}.`;
-  const warning = `It was trained only on ${model.dataset}, and treats this picture like those.`;
-  const int8Warning = "The 8-bit model may be far from the float model on such a picture.";
-  const warnings = [model.dataset && warning, model.format === "int8" && int8Warning].filter(Boolean);
-  $("note").textContent = isDigit(clean) ? "" : warnings.join(" ");
-  if (!performance.getEntriesByName("denoised").length) performance.mark("denoised"); // for benchmarks/web_page.py
-}
-
-function decibels(value) {
-  return value >= 100 ? "identical" : `${value.toFixed(1)} dB`;
-}
-
-function isDigit({ width, height }) {
-  return width === SIZE && height === SIZE;
-}
-
-function setClean(picture) {
-  state.clean = picture;
-  $("clean").classList.toggle("drawable", isDigit(picture));
-  $("hint").textContent = isDigit(picture) ? "draw here" : "";
-  refresh();
-}
-
-function setNoise(name) {
-  state.noise = name;
-  $("meaning").textContent = NOISES[name].meaning;
-  refresh();
-}
-
-function setModel(model) {
-  state.model = model;
-  const training = [
-    model.dataset && `on ${model.dataset}`,
-    model.noise && `for ${model.noise.replaceAll("_", " ")} noise`,
-    model.noise_factor && `of strength ${model.noise_factor}`,
-  ].filter(Boolean);
-  const trained = training.length ? `Trained ${training.join(" ")}; ` : "";
-  const precision = model.format === "int8"
-    ? "computes with 8-bit integers, whose ranges fit images like the training images; " : "";
-  $("about").textContent = `${trained}${precision}${Math.round(model.bytes / 1000)} KB.`;
-  refresh();
-}
-
-/** Load all models, so that the page needs no network later. The first model is used as soon as it is loaded. */
-async function loadModels(inputs) {
+/** Load all models, so that the page needs no network later. The first one of a tab is used as soon as it is loaded. */
+async function loadModels(denoiser, tabs) {
   const failures = [];
-  for (const model of MODELS) {
-    try {
-      Object.assign(model, await denoiser.load(model.id, model.url));
-    } catch (error) {
-      failures.push(`The model ${model.name} (${model.format}) cannot be loaded: ${error.message}`);
-      inputs[model.id].dataset.failed = "";
-      continue;
+  for (const [name, { start, inputs }] of Object.entries(tabs)) {
+    let isStarted = false;
+    for (const model of PANELS[name]) {
+      try {
+        Object.assign(model, await denoiser.load(model.id, model.url));
+      } catch (error) {
+        failures.push(`The model ${model.name} (${model.format}) cannot be loaded: ${error.message}`);
+        inputs[model.id].dataset.failed = "";
+        continue;
+      }
+      inputs[model.id].disabled = false;
+      if (isStarted) continue;
+      isStarted = true;
+      inputs[model.id].checked = true;
+      showMessage("");
+      start(model.id);
     }
-    inputs[model.id].disabled = false;
-    if (state.model) continue;
-    inputs[model.id].checked = true;
-    showMessage("");
-    setModel(model);
   }
   if (failures.length) showMessage(failures.join(" "), true);
-  if (!state.model) main.setAttribute("aria-busy", "false");
-}
-
-/** Connect the controls. Returns the radio buttons of the models. */
-function connect(digits) {
-  const take = (picture, message = "") => {
-    requested += 1;
-    showMessage(message);
-    setClean(picture);
-  };
-  const open = async (file) => {
-    const number = (requested += 1);
-    try {
-      const { original, ...picture } = await readPicture(file);
-      const shrunk = `${file.name} is made smaller here, from ${original.width}×${original.height} pixels to ` +
-        `${picture.width}×${picture.height}. python -m keras_dae.denoise takes any size.`;
-      if (number === requested) take(picture, original.width > picture.width ? shrunk : "");
-    } catch (error) {
-      if (number === requested) showMessage(error.message, true);
-    }
-  };
-  listenForStrokes($("clean"), () => isDigit(state.clean), (from, to) => {
-    stroke(state.clean.pixels, from, to);
-    refresh();
-  });
-  $("clear").onclick = () => take(blank());
-  $("another").onclick = () => take(structuredClone(digits[Math.floor(Math.random() * digits.length)]));
-  $("save").onclick = () => save($("denoised"), "denoised.png");
-  listenForFiles($("file"), open);
-  $("renew").onclick = () => {
-    state.seed += 1;
-    state.draws = null;
-    refresh();
-  };
-  $("factor").oninput = () => {
-    $("factor-value").textContent = $("factor").valueAsNumber.toFixed(2);
-    refresh();
-  };
-  const noises = Object.entries(NOISES).map(([value, { label }]) => ({ value, label, checked: value === state.noise }));
-  addRadioButtons($("noises"), "noise", noises, setNoise);
-  const models = MODELS.map(({ id, name, format }) => ({ value: id, label: `${name} · ${format}`, disabled: true }));
-  return addRadioButtons($("models"), "model", models, (id) => setModel(MODELS.find((model) => model.id === id)));
+  setBusy("loading", false);
 }
 
 async function start() {
+  const names = Object.keys(PANELS).filter((name) => PANELS[name].length);
+  show(names[0]);
   showMessage("Loading the network…");
-  denoiser = new Denoiser();
-  const digits = await readTiles("digits.png");
-  const inputs = connect(digits);
-  setNoise(state.noise);
-  setClean(structuredClone(digits[0]));
-  await loadModels(inputs);
-  main.dataset.ready = ""; // everything is loaded
-  refresh(); // run once more: the first run is slower, and its time would stay on the page
+  const denoiser = new Denoiser();
+  let shown = names[0];
+  const tabs = {};
+  if (names.includes("photograph")) tabs.photograph = connectPhotographs(denoiser, PANELS.photograph);
+  if (names.includes("digits")) tabs.digits = await connectDigits(denoiser, PANELS.digits);
+  listenForFiles(document.querySelectorAll("input[type=file]"), (file) => tabs[shown].open(file));
+  if (names.length > 1) {
+    $("tabs").hidden = false;
+    for (const name of names) $(name).setAttribute("role", "tabpanel");
+    listenForTabs($("tabs"), (name) => {
+      shown = name;
+      showMessage("");
+      show(name);
+    });
+  }
+  await loadModels(denoiser, tabs);
+  document.querySelector("main").dataset.ready = ""; // everything is loaded
+  tabs.digits?.refresh(); // run once more: the first run is slower, and its time would stay on the page
 }
 
+setBusy("loading", true);
 start().catch((error) => {
   showMessage(error.message, true);
-  main.setAttribute("aria-busy", "false");
+  setBusy("loading", false);
 });

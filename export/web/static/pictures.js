@@ -1,5 +1,6 @@
 // Grey pictures: `{pixels, width, height}`. `pixels` is a Float32Array in [0, 1], row by row.
 
+import { readBitmap } from "./bitmap.js";
 import { SIZE } from "./drawing.js";
 
 const MAX_PIXELS = 4e6; // every stage of the network then fits into the memory of a phone
@@ -13,12 +14,7 @@ const MIN_SMOOTH_SIDE = 128; // pixels; smaller pictures are enlarged without sm
  * cannot be read.
  */
 export async function readPicture(file) {
-  let bitmap;
-  try {
-    bitmap = await createImageBitmap(file); // applies the orientation that a camera stored
-  } catch {
-    throw new Error(`${file.name} is no image that this browser can read (such as PNG, JPEG or WebP).`);
-  }
+  const bitmap = await readBitmap(file);
   try {
     const original = { width: bitmap.width, height: bitmap.height };
     const areaScale = Math.sqrt(MAX_PIXELS / (original.width * original.height));
