@@ -30,9 +30,17 @@ PAGE_SIZE = (480, 360)  # width, height
 FONTS = ("DejaVu Sans", "DejaVu Serif", "DejaVu Sans Mono", "STIXGeneral")
 WORDS = """a folder of noisy scans becomes a denoiser that runs anywhere the weights are trained on your own images and
 every export is proven to compute the same thing 0123456789 measured figures stand beside their commands"""
-TRAINING = {  # options of keras_dae.train, besides the folders
-    "photographs": ["--epochs", 200, "--patches-per-image", 100],
-    "pages": ["--epochs", 40, "--patches-per-image", 60],
+AUTOENCODER = ["--recipe", "best", "--batch-size", 32]
+UNET = ["--recipe", "photo", "--clip"]
+TRAINING = {  # network -> images -> options of keras_dae.train, besides the folders
+    "autoencoder": {
+        "photographs": [*AUTOENCODER, "--epochs", 200, "--patches-per-image", 100],
+        "pages": [*AUTOENCODER, "--epochs", 40, "--patches-per-image", 60],
+    },
+    "unet": {
+        "photographs": [*UNET, "--epochs", 40, "--patches-per-image", 100],
+        "pages": [*UNET, "--no-flips", "--epochs", 10, "--patches-per-image", 60],
+    },
 }
 
 
@@ -40,17 +48,19 @@ def main(argv=None):
     """Train, denoise and print tables; write the runs, the images and the pictures into `--output-dir`."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.real_images", description=__doc__.splitlines()[0])
     parser.add_argument("--output-dir", type=Path, required=True, help="new folder")
-    folder = parser.parse_args(argv).output_dir
+    parser.add_argument("--network", choices=TRAINING, default="autoencoder", help="what to train (autoencoder)")
+    options = parser.parse_args(argv)
+    folder, training = options.output_dir, TRAINING[options.network]
     try:
         folder.mkdir(parents=True)
     except OSError as error:
         parser.error(f"cannot make the folder {folder}: {error.strerror}")
     for noise in NOISES:
-        photographs(folder / f"photographs-{noise}", noise)
-    pages(folder / "pages")
+        photographs(folder / f"photographs-{noise}", noise, training["photographs"])
+    pages(folder / "pages", training["pages"])
 
 
-def photographs(folder, noise):
+def photographs(folder, noise, options):
     """Train on scikit-image's photographs; denoise two held-out ones."""
     for name in ("train", "clean", "noisy"):
         (folder / name).mkdir(parents=True)
@@ -62,11 +72,11 @@ def photographs(folder, noise):
         clean = np.asarray(Image.open(folder / "clean" / name)) / 255
         noisy = np.clip(clean + random.normal(0, noise, clean.shape), 0, 1)
         Image.fromarray(np.uint8(np.rint(255 * noisy))).save(folder / "noisy" / name)
-    train_and_denoise(folder, "--dataset", folder / "train", "--noise-factor", noise, *TRAINING["photographs"])
+    train_and_denoise(folder, "--dataset", folder / "train", "--noise-factor", noise, *options)
     compare(folder, {"camera.png": (180, 60, 180, 140), "chelsea.png": (100, 60, 180, 140)})
 
 
-def pages(folder):
+def pages(folder, options):
     """Train on pairs of drawn pages and their scans; denoise scans of other pages."""
     for number in range(PAGES + UNSEEN_PAGES):
         clean = draw_page(number)
@@ -75,7 +85,7 @@ def pages(folder):
             (place / name).mkdir(parents=True, exist_ok=True)
             image.save(place / name / f"page{number:02}.png")
     pairs = ["--noisy-dir", folder / "train" / "noisy", "--clean-dir", folder / "train" / "clean"]
-    train_and_denoise(folder, *pairs, *TRAINING["pages"])
+    train_and_denoise(folder, *pairs, *options)
     crop = (20, 20, 220, 130)
     compare(folder, {f"page{PAGES}.png": crop, f"page{PAGES + 1}.png": crop})
 
@@ -108,7 +118,7 @@ def train_and_denoise(folder, *options):
     """Train into `folder/run` and denoise `folder/noisy` into `folder/denoised`, with the commands of this package."""
     run = folder / "run"
     for command in (
-        ["keras_dae.train", "--recipe", "best", "--batch-size", 32, "--output-dir", run, *options],
+        ["keras_dae.train", "--output-dir", run, *options],
         ["keras_dae.denoise", folder / "noisy", "--model", run, "--output-dir", folder / "denoised"],
     ):
         print("python -m", *command, flush=True)

@@ -83,7 +83,7 @@ def quantize_and_measure(
 
 
 def calibration_images(training_images: np.ndarray | PatchStream, config: TrainConfig) -> np.ndarray:
-    """Return noisy training images: float32 `(n, height, width, channels)` in [0, 1].
+    """Return noisy training images: float32 `(n, height, width, channels)`, in [0, 1] if the noise is clipped.
 
     They are CALIBRATION_BATCHES batches of the size that is the recipe's default, or of all images if there are fewer.
     The options `--batch-size` and `--epochs` of the run have no effect.

@@ -76,7 +76,7 @@ def export_run(
         raise UserError(f"expected --output-dir with a .keras file, got {run} alone")
     target = run if output_dir is None else Path(output_dir)
     model = load_model(run / "model.keras" if os.path.isdir(run) else run)
-    to_state_dict(model)  # raises if it is another network
+    to_state_dict(model)  # raises if it is another network, or damaged
     config = _training_config(run)
 
     with locked(target), _work_folder(target) as work:

@@ -13,7 +13,6 @@ from export.recheck import check_run
 from keras_dae._util.atomic import folder_to_replace, locked, remove_old, staged_folder
 from keras_dae._util.json_files import expecting, read_json, write_json
 from keras_dae.errors import UserError, printable
-from keras_dae.networks.geometry import AUTOENCODER
 from keras_dae.report.model_card import card_text
 from keras_dae.report.text import METRIC_TITLES
 from keras_dae.runs.folder import check_replaceable
@@ -34,7 +33,7 @@ tags:
 - keras
 - onnx
 - denoising
-- autoencoder
+- {network}
 {datasets}model-index:
 - name: {title}
   results:
@@ -53,16 +52,16 @@ METRIC = """\
       name: {name}
       value: {value:.6f}
 """
-USAGE = f"""
+USAGE = """
 ## Usage
 
 In a copy of this repository. With Keras; only built-in layers; heights and widths must be multiples of \
-{AUTOENCODER.multiple}, at least {AUTOENCODER.min_padded_size}:
+{geometry.multiple}, at least {geometry.min_padded_size}:
 
 ```python
 import keras
 
-denoised = keras.models.load_model("model.keras").predict(noisy)
+denoised = keras.models.load_model("model.keras").predict(noisy).clip(0, 1)
 ```
 
 With onnxruntime; any size; `onnx/model_quantized.onnx`, if present, computes with 8 bits:
@@ -73,7 +72,7 @@ import os
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before the import: onnxruntime sends nothing to its maker
 import onnxruntime
 
-(denoised,) = onnxruntime.InferenceSession("onnx/model.onnx").run(["denoised"], {{{{"noisy": noisy}}}})
+(denoised,) = onnxruntime.InferenceSession("onnx/model.onnx").run(["denoised"], {{"noisy": noisy}})
 ```
 
 With keras_dae; any image files:
@@ -137,9 +136,11 @@ def _fill(folder: Path, run: Path, entries: dict[str, dict], paths: dict[str, Pa
         parity[name] = before.get(name, {}) | entries[name] | {"file": HUB_FILES[name], "sha256": checksum}
     write_json(folder / "parity.json", parity)
     with expecting(run / "config.json"):
-        write_json(folder / "config.json", without_paths(read_json(run / "config.json")))
+        content = read_json(run / "config.json")
+        write_json(folder / "config.json", without_paths(content))
+        network = content["config"].get("network", "autoencoder")
     with expecting(run / "metrics.json"):
-        text = header(read_metrics(run / "metrics.json")) + card_text(folder, USAGE)
+        text = header(read_metrics(run / "metrics.json"), network) + card_text(folder, USAGE)
     (folder / "README.md").write_text(text, encoding="utf-8")
 
 
@@ -150,10 +151,11 @@ def without_paths(content: Mapping[str, Any]) -> dict[str, Any]:
     return {**content, "config": config | names, "dataset": content["dataset"] | {"skipped": []}}
 
 
-def header(metrics: RunMetrics) -> str:
-    """Return the hub's metadata, YAML between lines of dashes."""
+def header(metrics: RunMetrics, network: str = "autoencoder") -> str:
+    """Return the hub's metadata, YAML between lines of dashes, for a name of `keras_dae.networks.NETWORKS`."""
     dataset = printable(metrics.dataset)
     return HEADER.format(
+        network=network,
         datasets=f"datasets:\n- {HUB_DATASETS[dataset]}\n" if dataset in HUB_DATASETS else "",
         title=_quoted(f"Denoiser for {dataset}"),
         type=_quoted(HUB_DATASETS.get(dataset, dataset)),

@@ -19,7 +19,7 @@ def export_litert(model: keras.Model, path: str | os.PathLike) -> None:
     TensorFlow's.
 
     Args:
-        model: the Keras model of `keras_dae.networks.autoencoder.build_autoencoder`.
+        model: a Keras model of `keras_dae.networks.NETWORKS`.
         path: the .tflite file to write.
 
     Raises:

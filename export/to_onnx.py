@@ -11,6 +11,8 @@ import tf2onnx
 
 from export.graph import network
 from keras_dae._util.atomic import atomic_file
+from keras_dae.networks import NETWORKS, network_name
+from keras_dae.networks.geometry import Grid
 
 if TYPE_CHECKING:
     import keras
@@ -26,7 +28,7 @@ def export_onnx(model: "keras.Model", path: str | os.PathLike, metadata: Mapping
     from 1×1.
 
     Args:
-        model: the Keras model of `keras_dae.networks.autoencoder.build_autoencoder`.
+        model: a Keras model of `keras_dae.networks.NETWORKS`.
         path: the .onnx file to write.
         metadata: for the file's `metadata_props`.
 
@@ -50,17 +52,27 @@ def export_onnx(model: "keras.Model", path: str | os.PathLike, metadata: Mapping
         opset=OPSET,
     )
     del proto.opset_import[1:]  # domains that this graph does not use
-    proto.graph.name = "denoising_autoencoder"
+    proto.graph.name = model.name
     proto.graph.doc_string = ""  # tf2onnx writes a number that counts TensorFlow's traces
     for value in (*proto.graph.input, *proto.graph.output):
         for dimension, name in zip(value.type.tensor_type.shape.dim, DIMENSIONS):
             dimension.dim_param = name
     proto.graph.output[0].type.tensor_type.shape.dim[3].dim_value = model.input_shape[-1]
     _make_deterministic(proto.graph)
-    onnx.helper.set_model_props(proto, dict(metadata or {}))
+    onnx.helper.set_model_props(proto, {**(metadata or {}), **_about_network(model)})
     onnx.checker.check_model(proto, full_check=True)
     with atomic_file(path) as temporary:
         onnx.save(proto, os.fspath(temporary))
+
+
+def _about_network(model: "keras.Model") -> dict[str, str]:
+    """Return the name of the network, and by which sizes large images are cut into tiles.
+
+    Files without them hold the autoencoder, as those of earlier versions.
+    """
+    name = network_name(model)
+    grid = NETWORKS[name].geometry.grid
+    return {} if grid == Grid.from_metadata({}) else {"network": name, **grid.to_metadata()}
 
 
 def _make_deterministic(graph: onnx.GraphProto) -> None:

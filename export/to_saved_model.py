@@ -31,7 +31,7 @@ def export_saved_model(model: "keras.Model", path: str | os.PathLike) -> None:
             `export.image_graph.decode`. The names end in `_bytes`, so TF Serving's REST API uses base64 for them.
 
     Args:
-        model: the Keras model of `keras_dae.networks.autoencoder.build_autoencoder`.
+        model: a Keras model of `keras_dae.networks.NETWORKS`.
         path: the folder to write, usually `saved_model/<version>`.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Train an image-denoising autoencoder in Keras, export it, and verify that every export computes the same.
+"""Train an image denoiser in Keras, export it, and verify that every export computes the same.
 
 Public names load on first use, so that `import keras_dae` imports neither TensorFlow nor NumPy.
 """
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from keras_dae.data.load import load_dataset as load_dataset
     from keras_dae.denoise.denoiser import load_denoiser as load_denoiser
     from keras_dae.errors import UserError as UserError
+    from keras_dae.networks import build_network as build_network
     from keras_dae.networks.autoencoder import build_autoencoder as build_autoencoder
     from keras_dae.noise import add_noise as add_noise
     from keras_dae.torch_weights import load_state_dict as load_state_dict
@@ -26,6 +27,7 @@ _MODULE_OF = {
     "UserError": "errors",
     "add_noise": "noise",
     "build_autoencoder": "networks.autoencoder",
+    "build_network": "networks",
     "load_dataset": "data.load",
     "load_denoiser": "denoise.denoiser",
     "load_state_dict": "torch_weights",

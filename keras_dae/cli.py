@@ -12,6 +12,7 @@ COMMANDS = {
     "train": ("keras_dae.train.__main__", "train, measure and export a denoiser"),
     "denoise": ("keras_dae.denoise.__main__", "denoise image files and folders"),
     "evaluate": ("keras_dae.evaluate.__main__", "measure runs on noisy test images, next to classical methods"),
+    "inspect": ("keras_dae.inspect.__main__", "measure the noise of a folder of images, and say how to train"),
     "export": ("export.__main__", "export a run to SavedModel, ONNX, LiteRT, the Hugging Face hub or a web page"),
     "models": ("keras_dae.models", "list the models that come with the package"),
     "torch-weights": ("keras_dae.torch_weights", "convert PyTorch weights to a run and back"),

@@ -5,22 +5,25 @@ import numbers
 import os
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
 
 from keras_dae.errors import UserError
-from keras_dae.networks.geometry import AUTOENCODER
+from keras_dae.networks import NETWORKS
+from keras_dae.networks.geometry import Grid
+from keras_dae.networks.initializers import INITIALIZATIONS
 from keras_dae.noise_names import check_noise
 
 # Names that options accept.
 DATASETS = ("auto", "mnist", "fashion_mnist", "digits")
-INITIALIZATIONS = ("torch", "he")
 SCHEDULES = ("constant", "cosine")
+LOSSES = ("mse", "l1")
 WHITES = ("auto", "type")
 SPLITS = ("hash", "count")
+SSIM_WINDOW = 11  # pixels: the smallest height and width that SSIM is defined for, see `keras_dae.metrics.ssim`
 # Fields that only say where data is stored, and do not change what is computed.
 LOCATION_FIELDS = ("data_dir",)
 PATH_FIELDS = ("dataset", "data_dir", "noisy_dir", "clean_dir")
@@ -32,6 +35,7 @@ class TrainConfig:
 
     Attributes:
         recipe: name of the recipe that the values come from; it is only recorded.
+        network: a name of `keras_dae.networks.NETWORKS`.
         dataset: `auto` (MNIST, or else the built-in digits), `mnist`, `fashion_mnist`, `digits`, or the path of a
             folder of images or of an .npz or .npy file.
         data_dir: folder in which `mnist` and `fashion_mnist` are looked for first; None for the usual places.
@@ -52,14 +56,25 @@ class TrainConfig:
         noise: names of noise models, see `keras_dae.noise.add_noise`.
         noise_factor: noise level, one number or a low and a high one, see `keras_dae.noise.add_noise`.
         clip: whether noisy images are clipped to [0, 1].
+        flips: whether each training image, or patch, is turned and mirrored at random: one of its 8 positions, or of
+            the 4 that keep the shape if it is not square. It is for images that may be seen from any side.
+        scales: factors from (0, 4]; in each epoch, each training image is resized by one of them before patches are cut
+            from it. Enlarged images are soft, as many photographs are at full size. Whole images and real pairs, whose
+            noise would change, keep their size.
         batch_size: images, or patches, per step.
         epochs: passes over the training images.
         learning_rate: peak of Adam's learning rate.
         beta_1: Adam's decay rate of the first moments, in [0, 1).
         beta_2: Adam's decay rate of the second moments, in [0, 1).
         schedule: of the learning rate: `constant`, or `cosine` decay to 0 at the end.
+        loss: the mean of the squared errors, `mse`, or of the absolute errors, `l1`.
+        clip_norm: the largest norm of all gradients of a step together; larger ones are scaled down. With several
+            devices, it is the limit for the part of each. None for no limit.
+        average: decay rate of an exponential moving average of the weights, in (0, 1). The average is validated, kept
+            and exported instead of the weights of the last step. None for no average.
         warmup_steps: steps over which the learning rate first rises linearly from 0.
-        initialization: of the weights: `torch` or `he`, see `keras_dae.networks.autoencoder.initializers`.
+        initialization: of the weights: `torch` or `he`, see
+            `keras_dae.networks.initializers.initializers`.
         early_stopping: epochs without a lower validation loss after which training stops, and the best weights are
             kept; None to train for all epochs.
         seed: fixes the initial weights, the split, the order and the training noise. The evaluation noise does not
@@ -76,6 +91,7 @@ class TrainConfig:
     """
 
     recipe: str = "seed"
+    network: str = "autoencoder"
     dataset: str = "auto"
     data_dir: str | None = None
     noisy_dir: str | None = None
@@ -90,6 +106,8 @@ class TrainConfig:
     noise: tuple[str, ...] = ("gaussian",)
     noise_factor: tuple[float, ...] = (0.5,)
     clip: bool = True
+    flips: bool = False
+    scales: tuple[float, ...] = (1.0,)
     batch_size: int = 100
     epochs: int = 5
     learning_rate: float = 0.001
@@ -97,6 +115,9 @@ class TrainConfig:
     beta_2: float = 0.999
     schedule: str = "constant"
     warmup_steps: int = 0
+    loss: str = "mse"
+    clip_norm: float | None = None
+    average: float | None = None
     initialization: str = "torch"
     early_stopping: int | None = None
     seed: int = 0
@@ -115,10 +136,12 @@ class TrainConfig:
         except (ValueError, TypeError) as error:
             raise UserError(f"noise or noise_factor: {error}" if isinstance(error, TypeError) else str(error)) from None
         object.__setattr__(self, "noise", noise)
+        object.__setattr__(self, "scales", _numbers(self.scales))
         object.__setattr__(self, "noise_factor", factors)
         for name, expected, is_valid in (
             *((name, "a path that is not empty", getattr(self, name) != "") for name in PATH_FIELDS),
             ("recipe", f"one of {', '.join(RECIPES)}", self.recipe in RECIPES),
+            ("network", f"one of {', '.join(NETWORKS)}", self.network in NETWORKS),
             ("channels", "1 or 3", self.channels in (1, 3)),
             (
                 "white",
@@ -126,11 +149,6 @@ class TrainConfig:
                 self.white in WHITES if isinstance(self.white, str) else 1 <= self.white <= 65535,
             ),
             ("split", f"one of {', '.join(SPLITS)}", self.split in SPLITS),
-            (
-                "patch_size",
-                f"a multiple of {AUTOENCODER.multiple}, at least {AUTOENCODER.min_padded_size}",
-                _none_or(self.patch_size, lambda size: AUTOENCODER.padded_size(size) == size),
-            ),
             ("patches_per_image", "at least 1", self.patches_per_image >= 1),
             ("limit", "at least 4", _none_or(self.limit, lambda n: n >= 4)),
             ("validation_split", "between 0 and 1", 0 < self.validation_split < 1),
@@ -141,14 +159,29 @@ class TrainConfig:
             ("beta_2", "in [0, 1)", 0 <= self.beta_2 < 1),
             ("schedule", f"one of {', '.join(SCHEDULES)}", self.schedule in SCHEDULES),
             ("warmup_steps", "at least 0", self.warmup_steps >= 0),
+            ("loss", f"one of {', '.join(LOSSES)}", self.loss in LOSSES),
+            ("clip_norm", "a positive number", _none_or(self.clip_norm, lambda norm: 0 < norm < float("inf"))),
+            ("average", "between 0 and 1", _none_or(self.average, lambda rate: 0 < rate < 1)),
+            ("scales", "numbers in (0, 4]", bool(self.scales) and all(0 < scale <= 4 for scale in self.scales)),
             ("initialization", f"one of {', '.join(INITIALIZATIONS)}", self.initialization in INITIALIZATIONS),
             ("early_stopping", "at least 1", _none_or(self.early_stopping, lambda n: n >= 1)),
             ("seed", "in 0 ... 2147483647", 0 <= self.seed < 2**31),
         ):
             if not is_valid:
                 raise UserError(f"expected {name} to be {expected}, got {getattr(self, name)!r}")
+        grid, smallest = self.grid, min_patch_size(self.grid)
+        if not _none_or(self.patch_size, lambda size: size >= smallest and grid.padded_size(size) == size):
+            raise UserError(
+                f"expected patch_size to be a multiple of {grid.multiple}, at least {smallest}, for the network "
+                f"{self.network}, got {self.patch_size!r}"
+            )
         if (self.noisy_dir is None) != (self.clean_dir is None):
             raise UserError("expected --noisy-dir and --clean-dir together, got only one of them")
+
+    @property
+    def grid(self) -> Grid:
+        """The sizes that fit the network."""
+        return NETWORKS[self.network].geometry.grid
 
     @property
     def has_pairs(self) -> bool:
@@ -203,6 +236,19 @@ class TrainConfig:
         return [name for name in names if getattr(first, name) != getattr(second, name)]
 
 
+def min_patch_size(grid: Grid) -> int:
+    """Return the smallest patch size, in pixels: a size of the network's grid in which SSIM's window has room."""
+    return grid.padded_size(SSIM_WINDOW)
+
+
+def _numbers(values: Any) -> tuple[float, ...]:
+    """Return a number, or several, as a tuple of floats; an empty one for anything else."""
+    try:
+        return tuple(map(float, values if isinstance(values, Iterable) else (values,)))
+    except (TypeError, ValueError):
+        return ()
+
+
 def white(text: str) -> str | int:
     """Return the value of an option `--white`: a name of WHITES or a number."""
     return int(text) if text.isdecimal() else text
@@ -243,6 +289,23 @@ RECIPES: dict[str, dict[str, Any]] = {
         "beta_2": 0.95,
         "schedule": "cosine",
         "warmup_steps": 1000,
+        "initialization": "he",
+    },
+    # Photographs, blind: any Gaussian noise up to σ = 55 of 255. It is meant for the network `unet`.
+    "photo": {
+        "network": "unet",
+        "noise_factor": (0.0, 55 / 255),
+        "clip": False,
+        "flips": True,
+        "scales": (1.0, 0.9, 0.8, 0.7),
+        "batch_size": 8,  # at equal patches, 32 lost 0.2 to 0.4 dB
+        "epochs": 200,
+        "learning_rate": 0.0015,
+        "beta_2": 0.99,
+        "schedule": "cosine",
+        "warmup_steps": 500,
+        "clip_norm": 1.0,
+        "average": 0.999,
         "initialization": "he",
     },
 }

@@ -1,8 +1,10 @@
 """User errors, and how the commands report them."""
 
+import contextlib
+import os
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TextIO
 
 
 class UserError(Exception):
@@ -33,10 +35,18 @@ def run_command(command: Callable[..., Any], *args: Any, **kwargs: Any) -> int:
     """Call `command(*args, **kwargs)` and return the exit status: 0, the status of a `UserError`, or 130 after Ctrl-C.
 
     The error is printed as one line on stderr, without a traceback. Control characters in it are escaped, because a
-    file name may contain them.
+    file name may contain them. If standard output cannot be written to, the status is 2. That is not an error if its
+    reader has ended, as `head` does.
     """
     try:
         command(*args, **kwargs)
+        sys.stdout.flush()
+    except OSError as error:
+        if not _is_broken(sys.stdout):
+            raise
+        if not isinstance(error, BrokenPipeError):
+            print(f"error: cannot write to standard output: {error.strerror}", file=sys.stderr)
+        return UserError.status
     except UserError as error:
         print(f"error: {printable(error)}", file=sys.stderr)
         return error.status
@@ -44,6 +54,18 @@ def run_command(command: Callable[..., Any], *args: Any, **kwargs: Any) -> int:
         print(f"\ninterrupted{f': {interrupt}' if str(interrupt) else ''}", file=sys.stderr)
         return 130
     return 0
+
+
+def _is_broken(stream: TextIO) -> bool:
+    """Return whether a stream cannot write, not even a line break. If so, what is printed from now on is lost."""
+    try:
+        print(file=stream, flush=True)
+    except OSError:
+        # Python would print an error when it writes the rest at its end.
+        with contextlib.suppress(OSError), open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), stream.fileno())
+        return True
+    return False
 
 
 def first_line(error: BaseException | str) -> str:

@@ -4,7 +4,8 @@ import math
 from collections.abc import Iterable, Sequence
 
 REPLACING = ("salt", "pepper", "salt_and_pepper")  # noise models whose factor is a probability
-NOISES = ("gaussian", "uniform", *REPLACING, "speckle", "poisson")
+NOISES = ("gaussian", "uniform", *REPLACING, "speckle", "poisson", "poisson_gaussian", "correlated", "photo")
+PARTS = {"photo": ("gaussian", "poisson_gaussian", "correlated")}  # of a mixture, one of which each image gets
 REAL_PAIRS = "real pairs"  # stands in the place of a noise model's name where the noisy images are real
 
 
@@ -36,19 +37,38 @@ def check_noise(
     return noise, factors
 
 
-def describe_noise(noise: Sequence[str]) -> str:
-    """Return the kind of noise in words.
+def sigma(text: str) -> float:
+    """Return a standard deviation that is given on the scale from 0 to 255 on the scale from 0 to 1.
+
+    Raises:
+        ValueError: the text is not a number.
+
+    Example:
+        >>> sigma("51")
+        0.2
+    """
+    return float(text) / 255
+
+
+def describe_noise(noise: Sequence[str], level: str = "", clip: bool = True) -> str:
+    """Return noise in words.
 
     Args:
         noise: names of NOISES, or `("real pairs",)` where the noisy images are real.
+        level: see `describe_level`.
+        clip: whether noisy values are clipped to [0, 1].
 
     Example:
         >>> describe_noise(("gaussian", "speckle"))
         'gaussian or speckle noise'
+        >>> describe_noise(("gaussian",), "0.1", clip=False)
+        'gaussian noise 0.1, not clipped'
         >>> describe_noise(("real pairs",))
         'real noise'
     """
-    return "real noise" if tuple(noise) == (REAL_PAIRS,) else f"{' or '.join(noise)} noise"
+    if tuple(noise) == (REAL_PAIRS,):
+        return "real noise"
+    return f"{' or '.join(noise)} noise {level}".strip() + ("" if clip else ", not clipped")
 
 
 def describe_level(noise_factor: Sequence[float] | None) -> str:

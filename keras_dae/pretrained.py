@@ -4,7 +4,6 @@ import os
 from pathlib import Path
 
 from keras_dae.errors import UserError
-from keras_dae.noise_names import describe_level, describe_noise
 from keras_dae.runs.metrics_file import read_metrics
 
 MODEL_NAMES = ("mnist", "mnist-blind")
@@ -48,7 +47,7 @@ def describe_model(name: str) -> str:
     run = model_folder(name)
     metrics = read_metrics(run / "metrics.json")
     return (
-        f"{name}: {describe_noise(metrics.noise.noise)} of {describe_level(metrics.noise.noise_factor)}; "
+        f"{name}: {metrics.noise.describe()}; "
         f"its test images: {metrics.noisy.psnr:.2f} dB noisy, "
         f"{metrics.test.psnr:.2f} dB denoised, SSIM {metrics.test.ssim:.3f}; "
         f"{(run / 'model.onnx').stat().st_size / 1e6:.2f} MB; {run}"

@@ -1,9 +1,12 @@
-"""Convert weights of the PyTorch original to a run and back: `python -m keras_dae.torch_weights import | export`.
+"""Convert weights in PyTorch's form to a run and back: `python -m keras_dae.torch_weights import | export`.
 
-The original's state_dict has the keys `encoder.0.weight` … `decoder.4.bias`, all float32. The kernels of Conv2d are
-(out, in, height, width), those of ConvTranspose2d (in, out, height, width). Keras has (height, width, in, out) and
-(height, width, out, in), and the kernels that are trained are also flipped (see `keras_dae.networks.autoencoder`). Both
-conversions only move numbers, so a round trip is bitwise identical.
+The network `autoencoder` has the state_dict of the PyTorch original: the keys `encoder.0.weight` … `decoder.4.bias`,
+all float32. The kernels of Conv2d are (out, in, height, width), those of ConvTranspose2d (in, out, height, width).
+Keras has (height, width, in, out) and (height, width, out, in), and the kernels that are trained are also flipped (see
+`keras_dae.networks.autoencoder`). Both conversions only move numbers, so a round trip is bitwise identical.
+
+The network `unet` has the keys `head.weight` … `tail.weight`, in the same layouts, and no biases. The PyTorch module in
+`benchmarks/torch_unet.py` takes them.
 """
 
 import argparse
@@ -20,21 +23,20 @@ from keras_dae._util.atomic import atomic_file, folder_to_replace, locked, stage
 from keras_dae._util.command import prepare_command
 from keras_dae._util.json_files import write_json
 from keras_dae.errors import UserError, printable, run_command
-from keras_dae.networks.geometry import AUTOENCODER
+from keras_dae.networks import NETWORKS, build_network, network_name
 from keras_dae.networks.torch_file import import_torch, read_state_dict
 from keras_dae.runs.folder import RUN_FORMAT
 
 if TYPE_CHECKING:
     import keras
 
-LAYER_NAMES = tuple(layer.torch_name for layer in AUTOENCODER.layers)
 TORCH_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin")
 
 StateDict = dict[str, np.ndarray]  # float32
 
 
-def expected_shapes(channels: int) -> dict[str, tuple[int, ...]]:
-    """Return key -> shape of the original's state_dict for images of 1 or 3 channels.
+def expected_shapes(channels: int, network: str = "autoencoder") -> dict[str, tuple[int, ...]]:
+    """Return key -> shape of a network's state_dict for images of 1 or 3 channels.
 
     Example:
         >>> expected_shapes(1)["encoder.0.weight"]
@@ -42,17 +44,18 @@ def expected_shapes(channels: int) -> dict[str, tuple[int, ...]]:
     """
     shapes: dict[str, tuple[int, ...]] = {}
     inputs = channels
-    for layer in AUTOENCODER.layers:
+    for layer in NETWORKS[network].geometry.layers:
         outputs = layer.filters or channels
         pair = (outputs, inputs) if layer.kind == "conv" else (inputs, outputs)
         shapes[f"{layer.torch_name}.weight"] = (*pair, layer.kernel, layer.kernel)
-        shapes[f"{layer.torch_name}.bias"] = (outputs,)
+        if layer.bias:
+            shapes[f"{layer.torch_name}.bias"] = (outputs,)
         inputs = outputs
     return shapes
 
 
 def load_state_dict(path: str | os.PathLike) -> StateDict:
-    """Return the weights in a file as the original's state_dict, float32 arrays.
+    """Return the weights in a file as the state_dict of the network that they belong to, float32 arrays.
 
     No code in the file is run. The content decides what the file is, not its ending. Of a checkpoint, the dict with the
     weights is taken; prefixes such as `module.` are removed; half and bfloat16 become float32.
@@ -61,7 +64,7 @@ def load_state_dict(path: str | os.PathLike) -> StateDict:
         path: safetensors, or a file of `torch.save`, which needs torch to be installed.
 
     Raises:
-        UserError: the file is missing, damaged or of another kind, or its keys, shapes or types are not the original's.
+        UserError: the file is missing, damaged or of another kind, or its keys, shapes or types are not a network's.
 
     Example::
 
@@ -73,15 +76,15 @@ def load_state_dict(path: str | os.PathLike) -> StateDict:
     if not os.path.isfile(path):
         what = "a folder" if os.path.isdir(path) else "not there"
         raise UserError(f"expected a file of PyTorch weights, got {path}, which is {what}")
-    state = read_state_dict(path, expected_shapes(1).keys())
-    _check_state_dict(path, state)
+    network, state = read_state_dict(path, {name: expected_shapes(1, name).keys() for name in NETWORKS})
+    _check_state_dict(path, state, network)
     return state
 
 
-def _check_state_dict(name: str | os.PathLike, state: StateDict) -> None:
-    """Raise `UserError` that lists all differences from the original's state_dict; `name` says where it is from."""
-    first = state.get("encoder.0.weight")
-    expected = expected_shapes(3 if first is not None and first.ndim == 4 and first.shape[1] == 3 else 1)
+def _check_state_dict(name: str | os.PathLike, state: StateDict, network: str) -> None:
+    """Raise `UserError` that lists all differences from a network's state_dict; `name` says where it is from."""
+    first = state.get(f"{NETWORKS[network].geometry.layers[0].torch_name}.weight")
+    expected = expected_shapes(3 if first is not None and first.ndim == 4 and first.shape[1] == 3 else 1, network)
     problems = [f"missing {key}" for key in expected if key not in state]
     problems += [f"extra {key}" for key in state if key not in expected]
     problems += [
@@ -96,26 +99,27 @@ def _check_state_dict(name: str | os.PathLike, state: StateDict) -> None:
         f"{key} holds NaN or infinity" for key, v in state.items() if v.dtype.kind == "f" and not np.isfinite(v).all()
     ]
     if problems:
-        raise UserError(f"{name} does not hold the denoising autoencoder's weights: {'; '.join(problems)}")
+        raise UserError(f"{name} does not hold the weights of the {NETWORKS[network].title}: {'; '.join(problems)}")
 
 
 def from_state_dict(state: StateDict) -> "keras.Model":
     """Return the Keras model with the weights of a state_dict that `load_state_dict` returned."""
-    from keras_dae.networks.autoencoder import build_autoencoder
-
-    model = build_autoencoder((None, None, state["encoder.0.weight"].shape[1]))
-    weights = []
-    for name in LAYER_NAMES:
-        weights += [state[f"{name}.weight"].transpose(2, 3, 1, 0)[::-1, ::-1], state[f"{name}.bias"]]
-    model.set_weights(weights)
+    network = next(name for name in NETWORKS if state.keys() == expected_shapes(1, name).keys())
+    layers = NETWORKS[network].geometry.layers
+    model = build_network(network, (None, None, state[f"{layers[0].torch_name}.weight"].shape[1]))
+    for layer in layers:
+        kernel = state[f"{layer.torch_name}.weight"].transpose(2, 3, 1, 0)
+        if network == "autoencoder":
+            kernel = kernel[::-1, ::-1]
+        model.get_layer(layer.name).set_weights([kernel, *([state[f"{layer.torch_name}.bias"]] if layer.bias else [])])
     return model
 
 
 def to_state_dict(model: "keras.Model") -> StateDict:
-    """Return a model's weights as the original's state_dict, float32 arrays.
+    """Return a model's weights as the state_dict of its network, float32 arrays.
 
     Args:
-        model: made by `keras_dae.build_autoencoder`, or loaded from a run.
+        model: made by `keras_dae.networks.build_network`, or loaded from a run.
 
     Raises:
         UserError: `model` is another network, or a weight is not finite.
@@ -128,11 +132,11 @@ def to_state_dict(model: "keras.Model") -> StateDict:
     """
     from keras_dae.networks.stored_form import layer_weights
 
-    state = {}
-    for name, (kernel, bias) in zip(LAYER_NAMES, layer_weights(model)):
-        state[f"{name}.weight"] = np.ascontiguousarray(kernel.transpose(3, 2, 0, 1))
-        state[f"{name}.bias"] = bias
-    _check_state_dict(getattr(model, "name", "the model"), state)
+    weights, network, state = layer_weights(model), network_name(model), {}
+    for layer, (kernel, *biases) in zip(NETWORKS[network].geometry.layers, weights):
+        state[f"{layer.torch_name}.weight"] = np.ascontiguousarray(kernel.transpose(3, 2, 0, 1))
+        state |= {f"{layer.torch_name}.bias": bias for bias in biases}
+    _check_state_dict(getattr(model, "name", "the model"), state, network)
     return state
 
 
@@ -201,7 +205,7 @@ def export_weights(run: str | os.PathLike, path: str | os.PathLike, overwrite: b
 def parser(prog: str = "python -m keras_dae.torch_weights") -> argparse.ArgumentParser:
     """Return the argument parser of the command."""
     parser = argparse.ArgumentParser(
-        prog=prog, description="Convert weights of the PyTorch original to a run, or the weights of a run to PyTorch."
+        prog=prog, description="Convert weights of PyTorch to a run, or the weights of a run to PyTorch."
     )
     commands = parser.add_subparsers(required=True)
     command = commands.add_parser("import", help="make a run folder from a PyTorch file")

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from keras_dae.data.digits import render_digits
-from keras_dae.networks.geometry import AUTOENCODER
+from keras_dae.networks import NETWORKS, network_name
+from keras_dae.networks.geometry import Grid
 
 if TYPE_CHECKING:
     import keras
@@ -49,7 +50,8 @@ def parity_inputs(channels: int) -> dict[str, np.ndarray]:
 def reference(model: "keras.Model", noisy: np.ndarray) -> np.ndarray:
     """Return the output of the Keras model for images of any size.
 
-    The images are continued by reflection to a size that the network takes, and the output is cropped.
+    The images are continued by reflection to a size that the network takes, and the output is cropped. Its values are
+    clipped to [0, 1], too: the output of a network without a last activation may leave that range.
 
     Args:
         model: the Keras model.
@@ -59,21 +61,22 @@ def reference(model: "keras.Model", noisy: np.ndarray) -> np.ndarray:
         float32, of the same shape and range.
     """
     height, width = noisy.shape[1:3]
-    rows, columns = reflected_rows(height), reflected_rows(width)
-    return np.asarray(model(noisy[:, rows][:, :, columns]))[:, :height, :width]
+    grid = NETWORKS[network_name(model)].geometry.grid
+    rows, columns = reflected_rows(height, grid), reflected_rows(width, grid)
+    return np.asarray(model(noisy[:, rows][:, :, columns]))[:, :height, :width].clip(0, 1)
 
 
-def reflected_rows(size: int) -> list[int]:
+def reflected_rows(size: int, grid: Grid) -> list[int]:
     """Return the rows of an image of `size` rows in the order that continues it by reflection to the padded size.
 
     `export.graph.reflected_index` computes the same in another way, and is checked by this: here, the rows are listed.
 
     Example:
-        >>> reflected_rows(5)
-        [0, 1, 2, 3, 4, 3, 2, 1, 0, 1, 2, 3, 4, 3, 2, 1, 0, 1, 2, 3]
+        >>> reflected_rows(5, Grid(multiple=4, min_padded_size=12, receptive_radius=22))
+        [0, 1, 2, 3, 4, 3, 2, 1, 0, 1, 2, 3]
     """
     back_and_forth = [*range(size), *range(size - 2, 0, -1)]
-    return [back_and_forth[row % len(back_and_forth)] for row in range(AUTOENCODER.padded_size(size))]
+    return [back_and_forth[row % len(back_and_forth)] for row in range(grid.padded_size(size))]
 
 
 def _digit_mosaic() -> np.ndarray:

@@ -28,7 +28,6 @@ from keras_dae.data.white import Depth, White, dataset_white
 from keras_dae.errors import UserError, first_line, printable
 from keras_dae.images.npy import load_arrays
 from keras_dae.images.unit_range import compact
-from keras_dae.networks.geometry import AUTOENCODER
 
 
 def read_arrays(path: Path, config: TrainConfig) -> tuple[np.ndarray, np.ndarray | None]:
@@ -128,13 +127,13 @@ def array_dataset(config: TrainConfig, name: str, train: np.ndarray, test: np.nd
         return DatasetSplits(name, sha256, train[train_rows], validation, EvaluationImages(test[test_rows]), **about)
     patches = count_patches(height, width, patch_size, config.patches_per_image)
 
-    def stream(images: np.ndarray, rows: np.ndarray) -> PatchStream:
-        return PatchStream(lambda index: (images[rows[index]],), (patches,) * len(rows), patch_size)
+    def stream(images: np.ndarray, rows: np.ndarray, scales: tuple[float, ...] = (1.0,)) -> PatchStream:
+        return PatchStream(lambda index: (images[rows[index]],), (patches,) * len(rows), patch_size, scales)
 
     return DatasetSplits(
         name,
         sha256,
-        stream(train, train_rows),
+        stream(train, train_rows, config.scales),
         held_out_patches(stream(train, validation_rows)),
         held_out_patches(stream(test, test_rows)),
         **about,
@@ -169,12 +168,12 @@ def _sha256(train: np.ndarray, test: np.ndarray | None) -> str:
 
 def _patch_size(config: TrainConfig, name: str, height: int, width: int) -> int | None:
     """Return the patch size for images of this size, all in pixels; None to use them whole."""
-    size = config.patch_size or default_patch_size([min(height, width)])
+    size = config.patch_size or default_patch_size([min(height, width)], config.grid)
     if min(height, width) < size:
         raise UserError(f"expected images of at least {size}×{size} pixels in {name}, got {height}×{width}")
     if (height, width) == (size, size):
         return None
-    fits = height % AUTOENCODER.multiple == width % AUTOENCODER.multiple == 0
+    fits = height % config.grid.multiple == width % config.grid.multiple == 0
     return None if config.patch_size is None and fits and max(height, width) <= MAX_PATCH_SIZE else size
 
 

@@ -10,7 +10,9 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from keras_dae._util.memory import keep_freed_memory
 from keras_dae.config import TrainConfig
+from keras_dae.data.flips import flipped
 from keras_dae.data.patches import PatchStream
 from keras_dae.data.splits import EvaluationImages
 from keras_dae.images.unit_range import to_unit
@@ -21,6 +23,7 @@ EVALUATION_SEED = 20_000  # for the noise of validation and test images; does no
 EVALUATION_CHUNK = 500  # images that get their evaluation noise at once
 MAX_STEPS_PER_EXECUTION = 50
 MAX_DROPPED_STEPS = 0.01  # of an epoch's steps, to allow more steps per execution
+FLIPS = 1  # folded into a batch's seed for the positions of its images; the seed itself is for the noise
 SINGLE_DEVICE = tf.distribute.InputContext()  # one worker with one device
 
 
@@ -103,7 +106,7 @@ def training_batches(
         return numbered.map(lambda step, batch: (_fold_in(seed, step), batch))
 
     def noisy_and_clean(seed, batch):
-        clean, *noisy = batch
+        clean, *noisy = flipped(batch, _fold_in(seed, FLIPS)) if config.flips else batch
         if noisy:  # real pairs
             return noisy[0], clean
         return add_noise(clean, config.noise, config.noise_factor, seed, config.clip), clean
@@ -147,9 +150,13 @@ def _stream_batches(shard: PatchStream, config: TrainConfig, batch_size: int) ->
     """Return a function from an epoch to the dataset of one worker's `(clean,)` or `(clean, noisy)` batches."""
     batch = tf.TensorSpec((batch_size, shard.patch_size, shard.patch_size, config.channels), tf.float32)
 
+    def patches(epoch):
+        keep_freed_memory()
+        return shard.batches(batch_size, config.seed, int(epoch))
+
     def epoch_batches(epoch):
         return tf.data.Dataset.from_generator(
-            lambda epoch: shard.batches(batch_size, config.seed, int(epoch)),
+            patches,
             output_signature=(batch,) * (2 if config.has_pairs else 1),
             args=(epoch,),
         )

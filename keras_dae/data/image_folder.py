@@ -59,7 +59,7 @@ def folder_dataset(
     images, unusable = _usable(folders, files, config.channels)
     white = dataset_white(config.white, (checked.depth for image in images for checked in image.checked), name)
     images, too_bright = _within_white(images, white)
-    size = config.patch_size or default_patch_size([min(image.size) for image in images])
+    size = config.patch_size or default_patch_size([min(image.size) for image in images], config.grid)
     is_large_enough = np.array([min(image.size) >= size for image in images], bool)
     too_small = [
         f"{image.files[0]}: {image.size[0]}×{image.size[1]} pixels, smaller than the patch size {size}"
@@ -87,10 +87,12 @@ def folder_dataset(
         )
     train, validation = (kept[rows] for rows in _divide_for_validation(config, [images[int(row)] for row in kept]))
 
-    def stream(rows: np.ndarray) -> PatchStream:
+    def stream(rows: np.ndarray, scales: tuple[float, ...] = (1.0,)) -> PatchStream:
         sizes = [images[row].size for row in rows]
         counts = tuple(count_patches(height, width, size, config.patches_per_image) for height, width in sizes)
-        return PatchStream(lambda index: _read_unchanged(images[rows[index]], config.channels, white), counts, size)
+        return PatchStream(
+            lambda index: _read_unchanged(images[rows[index]], config.channels, white), counts, size, scales
+        )
 
     def list_images() -> list[ImageRecord]:
         split_of = {
@@ -105,7 +107,7 @@ def folder_dataset(
     return DatasetSplits(
         name,
         _sha256(config, images, white),
-        stream(train),
+        stream(train, (1.0,) if config.has_pairs else config.scales),
         held_out_patches(stream(validation)),
         held_out_patches(stream(np.sort(test))),
         skipped,

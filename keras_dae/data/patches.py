@@ -1,5 +1,6 @@
 """Random patches of images of any size, one batch at a time, so that memory use does not grow with the images."""
 
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -7,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from keras_dae._util.threads import map_ahead
+from keras_dae.data.resized import resized
 from keras_dae.images.unit_range import to_unit
 
 READER_THREADS = 2  # threads that decode images
@@ -24,11 +26,14 @@ class PatchStream:
             `(height, width, channels)`, uint8 in 0 … 255 or float32 in [0, 1].
         patch_counts: number of patches that an epoch takes from each image.
         patch_size: pixels; a size that the network takes, see `keras_dae.networks.geometry`.
+        scales: factors, of which `cut` draws one for an image before it cuts patches. Factors that would make the image
+            smaller than a patch are left out.
     """
 
     read: Callable[[int], Images]
     patch_counts: tuple[int, ...]
     patch_size: int
+    scales: tuple[float, ...] = (1.0,)
 
     def __len__(self) -> int:
         """Return the number of patches in an epoch."""
@@ -38,8 +43,10 @@ class PatchStream:
         """Return the stream of one worker's images: number `worker`, and every `workers`-th one after it."""
         if workers == 1:
             return self
-        return PatchStream(
-            lambda index: self.read(index * workers + worker), self.patch_counts[worker::workers], self.patch_size
+        return dataclasses.replace(
+            self,
+            read=lambda index: self.read(index * workers + worker),
+            patch_counts=self.patch_counts[worker::workers],
         )
 
     def batches(self, batch_size: int, seed: int, epoch: int) -> Iterator[Images]:
@@ -76,8 +83,12 @@ class PatchStream:
     def cut(self, index: int, random: np.random.Generator) -> list[Images]:
         """Return random patches of image number `index`, each `(clean,)` or `(clean, noisy)` from the same place."""
         images = self.read(index)
-        height, width = images[0].shape[:2]
         size = self.patch_size
+        if self.scales != (1.0,):
+            fitting = [scale for scale in self.scales if round(min(images[0].shape[:2]) * scale) >= size]
+            scale = random.choice(fitting or [1.0])
+            images = tuple(resized(image, scale) for image in images) if scale != 1 else images
+        height, width = images[0].shape[:2]
         patches = []
         for _ in range(self.patch_counts[index]):
             top, left = random.integers(height - size + 1), random.integers(width - size + 1)

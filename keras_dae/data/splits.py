@@ -7,10 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from keras_dae.config import min_patch_size
 from keras_dae.data.patches import PatchStream
 from keras_dae.errors import UserError
 from keras_dae.images.unit_range import to_unit
-from keras_dae.networks.geometry import AUTOENCODER
+from keras_dae.networks.geometry import Grid
 
 MAX_PATCH_SIZE = 64  # pixels; the largest default patch size
 TEST_FRACTION = 0.1  # of the images where the dataset has no test images
@@ -118,15 +119,13 @@ class DatasetSplits:
         return len(self.train.patch_counts) if isinstance(self.train, PatchStream) else len(self.train)
 
 
-def default_patch_size(shorter_sides: Sequence[int]) -> int:
+def default_patch_size(shorter_sides: Sequence[int], grid: Grid) -> int:
     """Return the patch size, in pixels, for images whose shorter sides are these.
 
-    It is the largest size that the network takes (see `keras_dae.networks.geometry`), that is at most MAX_PATCH_SIZE
-    and that fits into 19 of 20 images.
+    It is the largest size of the network's grid that is at most MAX_PATCH_SIZE and that fits into 19 of 20 images.
     """
     fits = int(np.quantile(shorter_sides, 0.05, method="lower")) if shorter_sides else MAX_PATCH_SIZE
-    multiple = AUTOENCODER.multiple
-    return int(np.clip(fits // multiple * multiple, AUTOENCODER.min_padded_size, MAX_PATCH_SIZE))
+    return int(np.clip(fits // grid.multiple * grid.multiple, min_patch_size(grid), MAX_PATCH_SIZE))
 
 
 def held_out_split(

@@ -1,6 +1,7 @@
 """Denoise images with an exported network: `python -m keras_dae.denoise`. It does not import TensorFlow."""
 
 import argparse
+import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -11,6 +12,8 @@ from keras_dae.denoise.denoiser import load_denoiser
 from keras_dae.denoise.white import White
 from keras_dae.errors import UserError, first_line, run_command
 from keras_dae.pretrained import MODEL_NAMES
+
+OUTPUT_DIR = "denoised"
 
 
 def _import_denoise_on_ray() -> Callable[..., tuple[int, int]]:
@@ -25,13 +28,13 @@ def parser(prog: str = "python -m keras_dae.denoise") -> argparse.ArgumentParser
     """Return the argument parser of the command."""
     parser = argparse.ArgumentParser(
         prog=prog,
-        description="Denoise image files and folders: PNG, JPEG, TIFF, BMP, .npy and .npz. Each output has the name, "
-        "size, mode, depth and orientation of its input. If INPUT is -, one file is read from standard input, and the "
-        "result is written to standard output.",
+        description="Denoise image files and folders: PNG, JPEG, TIFF, BMP, WebP, .npy and .npz. Each output has the "
+        "name, size, mode, depth and orientation of its input. If INPUT is -, one file is read from standard input, "
+        "and the result is written to standard output.",
     )
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="file, folder (searched recursively), or -")
     parser.add_argument("--model", required=True, help=f"run folder, .onnx file, or {' or '.join(MODEL_NAMES)}")
-    parser.add_argument("--output-dir", help="folder to write into; required unless INPUT is -")
+    parser.add_argument("--output-dir", metavar="DIR", help=f"folder to write into (default: {OUTPUT_DIR})")
     parser.add_argument("--overwrite", action="store_true", help="replace existing outputs")
     parser.add_argument(
         "--white",
@@ -70,10 +73,8 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m keras_dae.den
     options = command_parser.parse_args(argv)
     if options.processes is not None and options.processes < 1:
         command_parser.error(f"expected --processes of at least 1, got {options.processes}")
-    if "-" in options.inputs and (len(options.inputs) > 1 or options.output_dir):
+    if "-" in options.inputs and (len(options.inputs) > 1 or options.output_dir is not None):
         command_parser.error("expected - alone, without --output-dir")
-    if "-" not in options.inputs and not options.output_dir:
-        command_parser.error("expected --output-dir")
     if options.engine == "local" and (options.address or options.column):
         command_parser.error("expected --address and --column with --engine ray")
     if options.engine == "ray" and "-" in options.inputs:
@@ -86,13 +87,16 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m keras_dae.den
             "ignore", module=r"PIL\."
         )  # about unusual files; files that cannot be read are reported
         if options.inputs == ["-"]:
+            if sys.stdout.name == os.devnull:  # as `prepare_command` replaces a closed stream
+                raise UserError("expected an open standard output for the image, got a closed one")
             denoise_pipe(load_denoiser(options.model), sys.stdin.buffer, sys.stdout.buffer, options.white)
-        elif options.engine == "ray":
+            return
+        output_dir = OUTPUT_DIR if options.output_dir is None else options.output_dir
+        job = (options.inputs, options.model, output_dir, options.overwrite, options.processes)
+        if options.engine == "ray":
             denoise_on_ray = _import_denoise_on_ray()
-            job = (options.inputs, options.model, options.output_dir, options.overwrite, options.processes)
             denoise_on_ray(*job, options.address, options.column, options.white)
         else:
-            job = (options.inputs, options.model, options.output_dir, options.overwrite, options.processes)
             denoise_files(*job, options.white)
 
     return run_command(command)

@@ -17,15 +17,14 @@ from keras_dae.denoise.trained_on import TrainedOn, UnlikeTrainingImages
 from keras_dae.denoise.white import PartOfRangeWarning, White, choose_white
 from keras_dae.errors import UserError, first_line
 from keras_dae.images.unit_range import from_unit, to_unit, type_white
-from keras_dae.networks.geometry import AUTOENCODER
+from keras_dae.networks.geometry import Grid
 from keras_dae.pretrained import MODEL_NAMES, find_model
 from keras_dae.runs.parity_file import check_verified
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
-HALO = AUTOENCODER.halo  # pixels around a tile
-TILE = 512  # pixels: height and width of a tile; a multiple of the network's
+TILE = 512  # pixels: height and width of a tile, rounded down to the network's multiple
 MAX_BATCH_PIXELS = 2**20
 
 
@@ -93,12 +92,13 @@ def open_denoiser(model: str | os.PathLike | bytes, name: str | os.PathLike, thr
         inputs = [(value.name, (value.shape or [None])[-1]) for value in session.get_inputs()]
         outputs = [(value.name, (value.shape or [None])[-1]) for value in session.get_outputs()]
         metadata = session.get_modelmeta().custom_metadata_map
+        grid = Grid.from_metadata(metadata)
     except Exception as error:  # noqa: BLE001 - the exceptions of onnxruntime have no common base class
         raise UserError(f"cannot load {name}: {first_line(error)}") from None
     channels = inputs[0][1] if inputs else None
     if inputs != [("noisy", channels)] or outputs != [("denoised", channels)] or channels not in (1, 3):
         raise UserError(f"expected {name} to take `noisy` and give `denoised`, got {inputs} and {outputs}")
-    return Denoiser(session, TrainedOn.from_metadata(metadata, channels), (content, name, threads))
+    return Denoiser(session, grid, TrainedOn.from_metadata(metadata, channels), (content, name, threads))
 
 
 class Denoiser:
@@ -108,6 +108,7 @@ class Denoiser:
 
     Attributes:
         session: the onnxruntime session.
+        grid: the sizes that the network takes, and how far a pixel sees.
         trained_on: what images the network was trained on.
         channels: 1 (grey) or 3 (RGB), as the training images had. A grey network denoises each colour of a colour image
             separately. A colour network gets a grey image as a colour image.
@@ -121,9 +122,10 @@ class Denoiser:
         (30, 50, 3)
     """
 
-    def __init__(self, session: "InferenceSession", trained_on: TrainedOn, source: tuple):
+    def __init__(self, session: "InferenceSession", grid: Grid, trained_on: TrainedOn, source: tuple):
         """Wrap a session. `source` has the arguments of `open_denoiser` that make the same again."""
         self.session = session
+        self.grid = grid
         self.trained_on = trained_on
         self.channels = trained_on.channels
         self._source = source
@@ -230,30 +232,31 @@ class Denoiser:
         """Denoise one `(height, width, channels)` into `denoised`, tile by tile. Only one tile at a time is float.
 
         The network runs on each tile with a halo that covers its receptive field, and the tiles lie on the network's
-        grid (see `keras_dae.networks.geometry`). So the pixels of a tile are the same as if the network ran on the
+        grid. So the pixels of a tile are the same as if the network ran on the
         whole image. Beyond the last row and column of the image, the halo holds its reflection, as the exported graph
         pads it.
         """
         height, width, _ = image.shape
-        rows, columns = reflected_rows(height), reflected_rows(width)
-        for top, left in itertools.product(range(0, height, TILE), range(0, width, TILE)):
-            outer_rows = rows[max(top - HALO, 0) : top + TILE + HALO]
-            outer_columns = columns[max(left - HALO, 0) : left + TILE + HALO]
+        halo, tile = self.grid.halo, max(1, TILE // self.grid.multiple) * self.grid.multiple
+        rows, columns = reflected_rows(height, self.grid), reflected_rows(width, self.grid)
+        for top, left in itertools.product(range(0, height, tile), range(0, width, tile)):
+            outer_rows = rows[max(top - halo, 0) : top + tile + halo]
+            outer_columns = columns[max(left - halo, 0) : left + tile + halo]
             outer = self._run(to_unit(image[np.ix_(outer_rows, outer_columns)], white)[None])[0]
-            inner = outer[min(top, HALO) :, min(left, HALO) :][:TILE, :TILE]
+            inner = outer[min(top, halo) :, min(left, halo) :][:tile, :tile]
             inner = inner[: height - top, : width - left]
-            denoised[top : top + TILE, left : left + TILE] = from_unit(inner, image.dtype, white)
+            denoised[top : top + tile, left : left + tile] = from_unit(inner, image.dtype, white)
 
     def _run(self, noisy: np.ndarray) -> np.ndarray:
         return np.asarray(self.session.run(["denoised"], {"noisy": noisy})[0])
 
 
-def reflected_rows(size: int) -> np.ndarray:
-    """Return the row numbers of an image of `size` rows that is padded, by reflection, to a size that fits the network.
+def reflected_rows(size: int, grid: Grid) -> np.ndarray:
+    """Return the row numbers of an image of `size` rows that is padded, by reflection, to a size of the grid.
 
     Example:
-        >>> reflected_rows(30)[28:].tolist()
+        >>> reflected_rows(30, Grid(multiple=4, min_padded_size=20, receptive_radius=22))[28:].tolist()
         [28, 29, 28, 27]
     """
-    missing = AUTOENCODER.padded_size(size) - size
+    missing = grid.padded_size(size) - size
     return np.pad(np.arange(size), (0, missing), "reflect" if size > 1 else "edge")

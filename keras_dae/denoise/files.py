@@ -100,14 +100,19 @@ def denoise_files(
             bar.update(len(chunk))
     denoised, kept = len(missing) - len(failures), len(works) - len(missing)
     remarks = summarize(notes, denoised, denoiser.trained_on)
-    print_summary(denoised, kept, failures, time.perf_counter() - start, remarks)
+    print_summary(denoised, kept, failures, time.perf_counter() - start, output_dir, remarks)
     if failures:
         raise SomeFailed(f"{len(failures)} of {len(works)} files could not be denoised, see above")
     return denoised, kept
 
 
 def print_summary(
-    denoised: int, kept: int, failures: Collection[tuple[Any, str]], seconds: float, remarks: Iterable[str] = ()
+    denoised: int,
+    kept: int,
+    failures: Collection[tuple[Any, str]],
+    seconds: float,
+    output_dir: str | os.PathLike,
+    remarks: Iterable[str] = (),
 ) -> None:
     """Print to stderr how many images were denoised and how many outputs were kept, remarks, and each failure.
 
@@ -116,10 +121,12 @@ def print_summary(
         kept: number of outputs that existed already.
         failures: `(name, error)` of each image or file that could not be denoised.
         seconds: that denoising took.
+        output_dir: where the outputs are.
         remarks: lines, see `keras_dae.denoise.notes.summarize`.
     """
     rate = f" ({denoised / seconds:,.0f} images/s)" if denoised else ""
-    print(f"{denoised} denoised in {seconds:.1f} s{rate}, {kept} kept, {len(failures)} failed", file=sys.stderr)
+    counts = f"{denoised} denoised in {seconds:.1f} s{rate}, {kept} kept, {len(failures)} failed"
+    print(f"{counts}; outputs: {printable(output_dir)}", file=sys.stderr)
     if kept:
         print("the outputs that were kept may be of another model; --overwrite replaces them", file=sys.stderr)
     for remark in remarks:

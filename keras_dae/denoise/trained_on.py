@@ -60,8 +60,9 @@ class TrainedOn:
         if "image_size" in metadata:  # a file that says everything
             size = _pair(metadata["image_size"], "×", int)
             brightness = _pair(metadata.get("brightness", ""), " to ", float)
-        described = f"{describe_noise(noise)} {metadata.get('noise_factor', '')}".strip() if noise else ""
-        return cls(dataset, described, channels, size, brightness, metadata.get("clip") != "false")
+        clip = metadata.get("clip") != "false"
+        described = describe_noise(noise, metadata.get("noise_factor", ""), clip) if noise else ""
+        return cls(dataset, described, channels, size, brightness, clip)
 
     def describe(self) -> str:
         """Return it in words, without a full stop."""

@@ -10,7 +10,7 @@ from keras_dae.config import DATASETS, white
 from keras_dae.errors import run_command
 from keras_dae.evaluate.loaders import BACKENDS
 from keras_dae.evaluate.measure import evaluate
-from keras_dae.noise_names import NOISES
+from keras_dae.noise_names import NOISES, sigma
 
 
 def parser(prog: str = "python -m keras_dae.evaluate") -> argparse.ArgumentParser:
@@ -30,7 +30,15 @@ def parser(prog: str = "python -m keras_dae.evaluate") -> argparse.ArgumentParse
     add("--white", type=white, help="16-bit images: auto, type, or the number that becomes 1 (the first run's)")
     add("--data-dir", help="folder to look for mnist and fashion_mnist in first")
     add("--noise", nargs="+", choices=NOISES, help="several: one is drawn for each image (the first run's)")
-    add("--noise-factor", dest="noise_factors", nargs="+", type=float, metavar="F", help="levels (the first run's)")
+    level = parser.add_mutually_exclusive_group()
+    level.add_argument(
+        "--noise-factor", dest="noise_factors", nargs="+", type=float, metavar="F", help="levels (the first run's)"
+    )
+    level.add_argument(
+        "--sigma", dest="noise_factors", nargs="+", type=sigma, metavar="S", help="levels on the scale from 0 to 255"
+    )
+    add("--clip", action=argparse.BooleanOptionalAction, help="clip noisy values to [0, 1] (as for the first run)")
+    add("--bm3d", action="store_true", default=False, help="measure BM3D, too: slow, pip install 'keras_dae[bm3d]'")
     add("--channels", type=int, choices=(1, 3), help="1 or 3 (the first run's; 1 for imported weights)")
     add("--limit", type=int, help="use only so many images")
     add("--output-dir", default=None, help="folder for the results (the folder evaluation in the first run)")

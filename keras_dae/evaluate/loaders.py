@@ -50,7 +50,7 @@ def _keras(run: Path) -> tuple[int, Denoise]:
     from keras_dae.networks.keras_file import load_model
 
     model = load_model(run / "model.keras")
-    return model.input_shape[-1], lambda noisy: run_in_batches(model.predict_on_batch, noisy)
+    return model.input_shape[-1], lambda noisy: run_in_batches(model.predict_on_batch, noisy).clip(0, 1)
 
 
 def _onnx(run: Path, name: str) -> tuple[int, Denoise]:

@@ -51,6 +51,7 @@ def evaluate(
     backends: Iterable[str] = ("keras",),
     noise_factors: Sequence[float] | None = None,
     output_dir: str | os.PathLike | None = None,
+    bm3d: bool = False,
     **overrides: Any,
 ) -> Evaluation:
     """Measure runs on the same noisy test images; write the results into a folder and return them.
@@ -64,11 +65,12 @@ def evaluate(
         noise_factors: noise levels, each measured separately; None for the level that the first run was trained for.
         output_dir: folder for the results; None for the folder `evaluation` in the first run, whose model card is then
             updated.
+        bm3d: whether to measure BM3D, too, which is slow.
         overrides: fields of `TrainConfig` that differ from the first run's, such as `dataset`, `noise` or `limit`.
 
     Raises:
-        UserError: a run, an artefact or the images are missing, the networks cannot take the images, or a file cannot
-            be written.
+        UserError: a run, an artefact, the images or BM3D's package are missing, the networks cannot take the images,
+            or a file cannot be written.
     """
     folders = list(dict.fromkeys(map(str, runs)))
     config = evaluation_config(folders[0], overrides)
@@ -85,9 +87,11 @@ def evaluate(
     for folder in folders:
         check_unseen(folder, config, dataset)
 
+    from keras_dae.evaluate.baselines import chosen_baselines
     from keras_dae.evaluate.results import write_evaluation
     from keras_dae.report.model_card import write_model_card
 
+    baselines = chosen_baselines(bm3d)
     backends = list(dict.fromkeys(backends))
     models = [
         Model(
@@ -103,19 +107,20 @@ def evaluate(
     levels: list[NoiseLevel] = []
     pictures: dict[str, RankedImages] = {}
     for level_config in level_configs:
-        level, ranked = _measure_level(dataset, level_config, models)
+        level, ranked = _measure_level(dataset, level_config, baselines, models)
         levels.append(level)
         for run, images in ranked.items():
             # The picture shows the last level that the run was trained for, or else the last level.
             if run not in pictures or images.trained_for_this or not pictures[run].trained_for_this:
                 pictures[run] = images
+    noise = NoiseSetting.of(config)
     evaluation = Evaluation(
         dataset=dataset.name,
         dataset_sha256=dataset.sha256,
         images=dataset.test.image_count,
         patches=dataset.test.patch_count,
-        noise=NoiseSetting.of(config).noise,
-        clip=config.clip,
+        noise=noise.noise,
+        clip=noise.clip,
         confidence=CONFIDENCE,
         trained_for=trained_for,
         levels=tuple(levels),
@@ -127,11 +132,11 @@ def evaluate(
 
 
 def _measure_level(
-    dataset: DatasetSplits, config: TrainConfig, models: list[Model]
+    dataset: DatasetSplits, config: TrainConfig, baselines: dict[str, Callable[..., np.ndarray]], models: list[Model]
 ) -> tuple[NoiseLevel, dict[str, RankedImages]]:
     """Return the results of all contenders at the noise level of `config`, and the images to show for each run."""
     from keras_dae.data.batches import evaluation_images
-    from keras_dae.evaluate.baselines import BASELINES, best_parameters
+    from keras_dae.evaluate.baselines import best_parameters
     from keras_dae.metrics import per_image_metrics
 
     noise = NoiseSetting.of(config)
@@ -140,7 +145,7 @@ def _measure_level(
     image_index = dataset.test.image_index
     before = per_image_metrics(clean, noisy)
     results = [_result("noisy", "noisy", before, before, image_index)]
-    for name, baseline in BASELINES.items():
+    for name, baseline in baselines.items():
         parameters = best_parameters(baseline, tuning_noisy, tuning_clean)
         after = per_image_metrics(clean, baseline(noisy, **parameters))
         results.append(_result(name, "classical", after, before, image_index, parameters=parameters))

@@ -8,7 +8,7 @@ from typing import Any
 from keras_dae._util.atomic import atomic_file
 from keras_dae.errors import UserError
 from keras_dae.evaluate.ranked_images import RankedImages
-from keras_dae.noise_names import describe_level, describe_noise
+from keras_dae.noise_names import describe_level
 from keras_dae.report.plots import plot_psnr, plot_ranked
 from keras_dae.report.text import describe_images
 from keras_dae.runs.evaluation import Evaluation, write_evaluation_json
@@ -39,7 +39,7 @@ def write_evaluation(folder: Path, evaluation: Evaluation, pictures: Mapping[str
         writer.writeheader()
         writer.writerows(rows)
     images = describe_images(evaluation.images, evaluation.patches)
-    plot_psnr(folder / "psnr.png", evaluation, f"{evaluation.dataset}, {images}, {describe_noise(evaluation.noise)}")
+    plot_psnr(folder / "psnr.png", evaluation, f"{evaluation.dataset}, {images}, {evaluation.described_noise}")
     for run, ranked in pictures.items():
         plot_ranked(
             folder / f"ranked-{run.strip('/').replace('/', '-')}.png",

@@ -36,7 +36,8 @@ def trained_noise(run: PathLike) -> NoiseSetting | None:
 def check_unseen(run: PathLike, config: TrainConfig, dataset: DatasetSplits) -> None:
     """Raise `UserError` if a run was trained on some of the test images of a dataset, wherever they are.
 
-    Images are compared by their content. A run of keras_dae 0.1.0 does not list its images, so they are loaded again.
+    A line on stderr says if a folder that the run was trained on has other test images since then. Images are compared
+    by their content. A run of keras_dae 0.1.0 does not list its images, so they are loaded again.
     If that fails, a line on stderr says that nothing is known.
 
     Args:
@@ -55,6 +56,15 @@ def check_unseen(run: PathLike, config: TrainConfig, dataset: DatasetSplits) -> 
             f"{seen:,} of the {len(tested):,} test images in {dataset.name} were used to train {run}; choose images "
             "that are new to it with --dataset"
         )
+    if hashes["test"] and load_config(Path(run, "config.json")).places == config.places:
+        found = set().union(*tested)
+        if added := sum(not image & hashes["test"] for image in tested):
+            change = f"{added:,} of the {len(tested):,} test images in {dataset.name} are new"
+        elif config.limit is None and not hashes["test"] <= found:
+            change = f"test images in {dataset.name} are gone"
+        else:
+            return
+        print(f"{change} since {printable(run)} was trained, so that its own figures are of others", file=sys.stderr)
 
 
 def _loaded_hashes(run: PathLike, config: TrainConfig, dataset: DatasetSplits) -> dict[str, set[str]]:

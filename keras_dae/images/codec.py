@@ -20,7 +20,7 @@ def decode(content: bytes) -> tuple[str, list[Page]]:
         content: the bytes of the file.
 
     Returns:
-        `(kind, pages)`. The kind is `PNG`, `JPEG`, `TIFF`, `BMP`, `npy` or `npz`.
+        `(kind, pages)`. The kind is `PNG`, `JPEG`, `TIFF`, `BMP`, `WebP`, `npy` or `npz`.
 
     Raises:
         OSError: the image is damaged. `PIL.UnidentifiedImageError`: it is of another format.

@@ -48,7 +48,7 @@ def find_files(folder: str | os.PathLike, suffixes: tuple[str, ...], hidden: boo
 
     Example::
 
-        find_files("scans", (".png", ".jpg")).left_out  # Counter({'.webp': 12})
+        find_files("scans", (".png", ".jpg")).left_out  # Counter({'.heic': 12})
     """
     if not os.path.isdir(folder):
         state = "a file" if os.path.isfile(folder) else "not there"
@@ -95,8 +95,8 @@ def describe_left_out(left_out: Counter[str]) -> str:
     """Return in one line what was left out.
 
     Example:
-        >>> describe_left_out(Counter({".heic": 3, ".webp": 12}))
-        'left out: 12 .webp, 3 .heic'
+        >>> describe_left_out(Counter({".heic": 3, ".gif": 12}))
+        'left out: 12 .gif, 3 .heic'
     """
     common = left_out.most_common(MAX_SUFFIXES)
     others = left_out.total() - sum(count for _, count in common)

@@ -6,16 +6,22 @@ from types import ModuleType
 
 from PIL import UnidentifiedImageError
 
-from keras_dae.images import bmp, jpeg, png, tiff
+from keras_dae.images import bmp, jpeg, png, tiff, webp
 from keras_dae.images.page import Page
 
-FORMATS: dict[str, ModuleType] = {"PNG": png, "JPEG": jpeg, "TIFF": tiff, "BMP": bmp}  # each has `read` and `write`
+FORMATS: dict[str, ModuleType] = {  # each has `read`, `write` and `orientation`
+    "PNG": png,
+    "JPEG": jpeg,
+    "TIFF": tiff,
+    "BMP": bmp,
+    "WebP": webp,
+}
 SIGNATURES = {
     "PNG": rb"\x89PNG\r\n\x1a\n",
     "JPEG": rb"\xff\xd8\xff",
     "TIFF": rb"II[*+]\0|MM\0[*+]",
     "BMP": rb"BM",
-    "a WebP image": rb"RIFF....WEBP",
+    "WebP": rb"RIFF....WEBP",
     "a GIF image": rb"GIF8[79]a",
     "an AVIF image": rb"....ftypavi[fs]",
     "a CR3 file, a camera's raw file": rb"....ftypcrx",

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -10,8 +11,22 @@ from keras_dae.images.kinds import FORMATS, pages_of
 from keras_dae.images.page import Page, image_of
 from keras_dae.images.unit_range import compact, type_white
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".bmp")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".bmp", ".webp")
 GREY_WEIGHTS = (0.299, 0.587, 0.114)  # of red, green and blue: ITU-R BT.601, as Pillow has them
+
+
+class StoredImage(NamedTuple):
+    """The first image of a file.
+
+    Attributes:
+        pixels: array `(height, width, channels)`, as `read_image` describes it.
+        kind: format of the file, a name in `keras_dae.images.kinds.FORMATS`.
+        white: the largest value that the file declares, below that of the pixels' type; None if it declares none.
+    """
+
+    pixels: np.ndarray
+    kind: str
+    white: int | None
 
 
 def read_image(path: str | os.PathLike, channels: int) -> np.ndarray:
@@ -28,14 +43,27 @@ def read_image(path: str | os.PathLike, channels: int) -> np.ndarray:
         OSError: the file cannot be read, or is not an image.
         ValueError: the pixels are out of range, or of a kind that is not supported.
     """
+    return read_stored(path, channels).pixels
+
+
+def read_stored(path: str | os.PathLike, channels: int | None = None) -> StoredImage:
+    """Return an image file as `read_image` does, with its format.
+
+    Args:
+        path: path of the image file.
+        channels: 1 (grey) or 3 (RGB); None for those that the file has.
+
+    Raises:
+        OSError, ValueError: as `read_image` raises them.
+    """
     content = Path(path).read_bytes()
     kind, pages = pages_of(content)
     page = next(pages)
-    return _upright(_colours(page, channels), FORMATS[kind].orientation(content, page))
+    return StoredImage(_upright(_colours(page, channels), FORMATS[kind].orientation(content, page)), kind, page.white)
 
 
-def _colours(page: Page, channels: int) -> np.ndarray:
-    """Return the pixels of a page as `(height, width, channels)`."""
+def _colours(page: Page, channels: int | None) -> np.ndarray:
+    """Return the pixels of a page as `(height, width, channels)`; None keeps the channels."""
     pixels = page.pixels
     if pixels.ndim == 4:
         if page.mode not in ("CMYK", "YCbCr") or pixels.dtype != np.uint8:
@@ -49,7 +77,7 @@ def _colours(page: Page, channels: int) -> np.ndarray:
         pixels = pixels[..., :-1]
     if pixels.dtype.kind not in "u":
         pixels = compact(pixels)
-    if pixels.shape[-1] == channels:
+    if channels in (None, pixels.shape[-1]):
         return np.ascontiguousarray(pixels)
     if channels == 3:
         return np.repeat(pixels, 3, axis=-1)

@@ -8,8 +8,8 @@ from typing import Any
 from keras_dae._util.atomic import atomic_file
 from keras_dae._util.json_files import expecting, read_json
 from keras_dae.errors import printable
-from keras_dae.networks.geometry import AUTOENCODER
-from keras_dae.noise_names import describe_level, describe_noise
+from keras_dae.networks import NETWORKS
+from keras_dae.noise_names import describe_level
 from keras_dae.report.text import describe_images, remarks
 from keras_dae.runs.evaluation import Evaluation, read_evaluation
 from keras_dae.runs.metrics_file import read_metrics
@@ -17,9 +17,9 @@ from keras_dae.runs.metrics_file import read_metrics
 SUMMARY = """\
 # {title}
 
-An image-denoising autoencoder with {metrics.parameters:,} parameters: {layers}, with a
-sigmoid after the last layer and ReLU after the others. Its input is a batch of noisy images of any size, float32
-`(batch, height, width, {channels})` in [0, 1]. Its output is the denoised images, in the same form.
+An {network.title} with {metrics.parameters:,} parameters: {layers}.
+Its input is a batch of noisy images of any size, float32 `(batch, height, width, {channels})` in [0, 1]. Its output is
+the denoised images, in the same form.
 {fallback}
 ![original, noisy, denoised](samples.png)
 
@@ -27,7 +27,7 @@ sigmoid after the last layer and ReLU after the others. Its input is a batch of 
 
 Trained on {dataset[training_images]:,} images of **{dataset[name]}** with {noise}, by keras_dae {versions[keras_dae]}
 (TensorFlow {versions[tensorflow]}, Keras {versions[keras]}): {metrics.epochs} epochs of Adam at learning rate
-{config[learning_rate]:g} ({config[schedule]}), batches of {config[batch_size]}, mean squared error,
+{config[learning_rate]:g} ({config[schedule]}), batches of {config[batch_size]}, {loss},
 {metrics.training_seconds:,.0f} s. config.json holds every setting and the checksum of the images (SHA-256
 `{dataset[sha256]}`). To repeat the training, run
 `python -m keras_dae.train --config config.json --output-dir again`.
@@ -83,7 +83,7 @@ multiples of {geometry.multiple}, at least {geometry.min_padded_size}:
 ```python
 import keras
 
-denoised = keras.models.load_model("model.keras").predict(noisy)
+denoised = keras.models.load_model("model.keras").predict(noisy).clip(0, 1)
 ```
 
 With onnxruntime, for any size:
@@ -109,7 +109,7 @@ LIMITS = """
 
 - The model was trained on images of {dataset[name]} with {noise}. On other images or noise it is likely to do worse. To
   measure it: `python -m keras_dae.evaluate . --dataset FOLDER --noise NAME --noise-factor LEVELS`.
-- The training minimizes the mean squared error. Where the noise hides the original, the output is the mean of what it
+- The training minimizes the {loss}. Where the noise hides the original, the output is the {middle} of what it
   could have been. That is blurred, it may be wrong, and nothing in the output says where. Do not use it alone to decide
   what a mark on a document, a part or a body is.
 - An output pixel depends on at most {geometry.receptive_radius} pixels to each side. Noise that varies over longer
@@ -153,10 +153,14 @@ def _card_text(folder: Path, usage: str) -> str:
     content, metrics = read_json(folder / "config.json"), read_metrics(folder / "metrics.json")
     config, dataset = content["config"], content["dataset"] | {"name": printable(content["dataset"]["name"])}
     fell_back = config["dataset"] == "auto" and dataset["name"] == "digits" and config["noisy_dir"] is None
+    network = NETWORKS[config.get("network", "autoencoder")]
     values = {
         "title": f"Denoiser for {dataset['name']}",
-        "layers": AUTOENCODER.describe(config["channels"]),
-        "geometry": AUTOENCODER,
+        "network": network,
+        "loss": "mean absolute error" if config.get("loss") == "l1" else "mean squared error",
+        "middle": "median" if config.get("loss") == "l1" else "mean",
+        "layers": network.describe(config["channels"]),
+        "geometry": network.geometry,
         "channels": config["channels"],
         "example": "[0.1]" if config["channels"] == 1 else "[0.1, 0.2, 0.3]",
         "fallback": FALLBACK if fell_back else "",
@@ -202,7 +206,7 @@ def _evaluation_section(evaluation: Evaluation) -> str:
     return EVALUATION.format(
         images=describe_images(evaluation.images, evaluation.patches),
         dataset=printable(evaluation.dataset),
-        noise=describe_noise(evaluation.noise),
+        noise=evaluation.described_noise,
         table="\n".join(lines),
         remarks="\n".join(f"- {sentence}." for sentence in remarks(evaluation)),
     )

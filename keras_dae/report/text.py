@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from keras_dae.errors import printable
-from keras_dae.noise_names import describe_level, describe_noise
+from keras_dae.noise_names import describe_level
 from keras_dae.runs.evaluation import ContenderResult, Evaluation, Interval, NoiseLevel
 
 METRIC_TITLES = {"mse": "MSE", "psnr": "PSNR (dB)", "ssim": "SSIM"}
@@ -29,7 +29,7 @@ def results_table(evaluation: Evaluation) -> str:
     names = [printable(result.name) for result in evaluation.levels[0].results]
     width = max(map(len, names)) + 2
     images = describe_images(evaluation.images, evaluation.patches)
-    lines = [f"{evaluation.dataset}: {images}, {describe_noise(evaluation.noise)}"]
+    lines = [f"{evaluation.dataset}: {images}, {evaluation.described_noise}"]
     untrained = False
     for level in evaluation.levels:
         head = f"noise {describe_level(level.noise_factor)}".strip()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 from keras_dae._util.json_files import expecting, read_json, write_json
+from keras_dae.noise_names import describe_noise
 from keras_dae.runs.noise_setting import NoiseSetting, factors_from_json, factors_to_json
 
 # Fields of `ContenderResult` that only one kind of contender has; the file omits them for the others.
@@ -120,6 +121,11 @@ class Evaluation:
     confidence: float
     trained_for: Mapping[str, NoiseSetting | None]
     levels: tuple[NoiseLevel, ...]
+
+    @property
+    def described_noise(self) -> str:
+        """The noise in words, without its level."""
+        return describe_noise(self.noise, clip=self.clip)
 
     @property
     def contenders(self) -> list[tuple[ContenderResult, ...]]:

@@ -26,10 +26,14 @@ FORMAT_1 = {"split": "count", "white": "type"}
 
 
 def default_name(config: TrainConfig, dataset: "DatasetSplits") -> str:
-    """Return the name of the run folder: `<dataset>-<noise>-<factor>`, or only `<dataset>` for real noise."""
+    """Return the name of the run folder: `<dataset>-<noise>-<factor>`, or only `<dataset>` for real noise.
+
+    After the dataset comes the network, if it is not the autoencoder.
+    """
+    name = dataset.name if config.network == "autoencoder" else f"{dataset.name}-{config.network}"
     if config.has_pairs:
-        return dataset.name
-    return f"{dataset.name}-{'+'.join(config.noise)}-{'-'.join(f'{factor:g}' for factor in config.noise_factor)}"
+        return name
+    return f"{name}-{'+'.join(config.noise)}-{'-'.join(f'{factor:g}' for factor in config.noise_factor)}"
 
 
 def check_replaceable(folder: Path, kind: str, is_kind: Callable[[Path], bool], overwrite: bool) -> None:

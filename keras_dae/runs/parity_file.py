@@ -31,13 +31,21 @@ def check_verified(file: Path) -> None:
 
         check_verified(Path("saved_models/mnist/model.onnx"))
     """
-    before = None
-    while (found := sha256_of(file)) != before:  # the file was replaced since it was read: look again
-        entries = read_json(file.with_name("parity.json")).values() if file.with_name("parity.json").is_file() else ()
+    parity = file.with_name("parity.json")
+    while parity.is_file():
+        before = _identity(parity)
+        entries = read_json(parity).values()
         entry = next((entry for entry in entries if isinstance(entry, dict) and entry.get("file") == file.name), None)
-        if entry is None or found in verified_checksums(entry):
+        if entry is None or sha256_of(file) in verified_checksums(entry):
             return
-        before = found
-    raise UserError(
-        f"{file} is damaged, or is not the file that the parity check verified; export it again: python -m export"
-    )
+        if _identity(parity) == before:  # otherwise, the file may have been replaced since parity.json was read
+            raise UserError(
+                f"{file} is damaged, or is not the file that the parity check verified; export it again: "
+                "python -m export"
+            )
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    """Return what changes whenever a file is replaced."""
+    stat = path.stat()
+    return stat.st_ino, stat.st_mtime_ns

@@ -108,7 +108,10 @@ def _interrupted_run(config_file: Path, config: TrainConfig, dataset: "DatasetSp
             dict.keys(before["versions"])
     except UserError as error:
         return {}, f"whose config.json is damaged ({error}); give "
-    return before, f"that differs in {', '.join(changed)}; give the same options to continue it, " if changed else ""
+    return (
+        before,
+        f"that differs in {', '.join(changed)}; give the same options and images to continue it, " if changed else "",
+    )
 
 
 def _other_versions(before: dict[str, str | None], now: dict[str, str | None]) -> str:

@@ -1,18 +1,19 @@
 """Train a denoiser, measure it and export it: `python -m keras_dae.train`."""
 
 import argparse
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from keras_dae._util.command import prepare_command
-from keras_dae.config import DATASETS, INITIALIZATIONS, RECIPES, SCHEDULES, TrainConfig, white
+from keras_dae._util.stop_signals import catch_stop_signals
+from keras_dae.config import DATASETS, LOSSES, RECIPES, SCHEDULES, TrainConfig, min_patch_size, white
 from keras_dae.data.splits import MAX_PATCH_SIZE, DatasetSplits
 from keras_dae.errors import UserError, run_command
-from keras_dae.networks.geometry import AUTOENCODER
-from keras_dae.noise_names import NOISES
+from keras_dae.networks import NETWORKS
+from keras_dae.networks.initializers import INITIALIZATIONS
+from keras_dae.noise_names import NOISES, sigma
 from keras_dae.runs.folder import load_config
 from keras_dae.train.run import train_and_evaluate
 
@@ -25,7 +26,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m keras_dae.tra
     finish = _export if options.pop("export") else None
 
     def command():
-        signal.signal(signal.SIGTERM, _interrupt)
+        catch_stop_signals()
         config = _config(**options)
         try:
             run = train_and_evaluate(config, **settings, finish=finish, set_up_tensorflow=True)
@@ -53,27 +54,38 @@ def _config(config: str | None = None, **options: Any) -> TrainConfig:
     return load_config(config, **options)
 
 
-def _interrupt(signal_number, frame):
-    raise KeyboardInterrupt
-
-
 def parser(prog: str = "python -m keras_dae.train") -> argparse.ArgumentParser:
     """Return the argument parser. Options that are not given are absent, so that the recipe's values hold."""
     parser = argparse.ArgumentParser(
         prog=prog,
-        description="Train a denoising autoencoder; write model, history, metrics and pictures into a run folder.",
+        description="Train a denoiser; write model, history, metrics and pictures into a run folder.",
         argument_default=argparse.SUPPRESS,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="Defaults are those of the recipe `seed`, which is the training of the PyTorch original.\n"
-        "`quick` reaches its quality in one epoch. `best` trains longer and better.",
+        "`quick` reaches its quality in one epoch. `best` trains longer and better. `photo` trains the network `unet` "
+        "for photographs with noise of any level up to 55 of 255.",
     )
     parser.add_argument("--recipe", choices=RECIPES, help=_with_default("set of defaults", "recipe"))
+    parser.add_argument(
+        "--network",
+        choices=NETWORKS,
+        help=_with_default("autoencoder is the PyTorch original; unet keeps the detail of photographs", "network"),
+    )
     parser.add_argument("--config", metavar="FILE", help="config.json of a run, whose values replace the recipe's")
     _add_image_options(parser.add_argument_group("images"))
     _add_noise_options(parser.add_argument_group("noise"))
+    _add_augmentation_options(parser.add_argument_group("augmentation"))
     _add_training_options(parser.add_argument_group("training"))
     _add_output_options(parser.add_argument_group("output"))
     return parser
+
+
+def _sizes() -> str:
+    """Return which sizes fit the networks, in words."""
+    grids = {name: network.geometry.grid for name, network in NETWORKS.items()}
+    return "; ".join(
+        f"for {name} a multiple of {grid.multiple}, at least {min_patch_size(grid)}" for name, grid in grids.items()
+    )
 
 
 def _with_default(text: str, field: str) -> str:
@@ -104,8 +116,7 @@ def _add_image_options(group: argparse._ArgumentGroup) -> None:
     add(
         "--patch-size",
         type=int,
-        help=f"height and width in pixels, a multiple of {AUTOENCODER.multiple} and at least "
-        f"{AUTOENCODER.min_padded_size} (default: what fits the images, at most {MAX_PATCH_SIZE})",
+        help=f"height and width in pixels, {_sizes()} (default: what fits the images, at most {MAX_PATCH_SIZE})",
     )
     add(
         "--patches-per-image",
@@ -122,15 +133,49 @@ def _add_image_options(group: argparse._ArgumentGroup) -> None:
 
 def _add_noise_options(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
-    add("--noise", nargs="+", choices=NOISES, help=_with_default("if several, each image gets one of them", "noise"))
-    add(
+    kind = group.add_mutually_exclusive_group()
+    kind.add_argument(
+        "--noise",
+        nargs="+",
+        choices=NOISES,
+        help=_with_default("if several, each image gets one of them", "noise"),
+    )
+    kind.add_argument(
+        "--degrade",
+        dest="noise",
+        nargs=1,
+        choices=("photo",),
+        help="what real photographs have: --noise photo",
+    )
+    level = group.add_mutually_exclusive_group()
+    level.add_argument(
         "--noise-factor",
         nargs="+",
         type=float,
         metavar="F",
         help=_with_default("noise level, or LOW HIGH to draw one for each image", "noise_factor"),
     )
-    add("--no-clip", dest="clip", action="store_false", help="do not clip noisy values to [0, 1]")
+    level.add_argument(
+        "--sigma",
+        dest="noise_factor",
+        nargs="+",
+        type=sigma,
+        metavar="S",
+        help="the same on the scale from 0 to 255: 25 is --noise-factor 0.098",
+    )
+    add("--clip", action=argparse.BooleanOptionalAction, help=_with_default("clip noisy values to [0, 1]", "clip"))
+
+
+def _add_augmentation_options(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("--flips", action=argparse.BooleanOptionalAction, help="turn and mirror the training images at random")
+    add(
+        "--scales",
+        nargs="+",
+        type=float,
+        metavar="S",
+        help=_with_default("resize images by one of these factors, drawn anew in each epoch, before cutting", "scales"),
+    )
 
 
 def _add_training_options(group: argparse._ArgumentGroup) -> None:
@@ -142,6 +187,9 @@ def _add_training_options(group: argparse._ArgumentGroup) -> None:
     add("--beta-2", type=float, help=_with_default("Adam's decay rate of the second moments", "beta_2"))
     add("--schedule", choices=SCHEDULES, help=_with_default("of the learning rate", "schedule"))
     add("--warmup-steps", type=int, help=_with_default("steps until the learning rate's peak", "warmup_steps"))
+    add("--loss", choices=LOSSES, help=_with_default("mean squared or mean absolute error", "loss"))
+    add("--clip-norm", type=float, metavar="NORM", help="largest norm of the gradients of a step (default: no limit)")
+    add("--average", type=float, metavar="RATE", help="keep a moving average of the weights with this decay rate")
     add("--initialization", choices=INITIALIZATIONS, help=_with_default("of the weights", "initialization"))
     add("--early-stopping", type=int, metavar="EPOCHS", help="stop after this many epochs without improvement")
     add("--seed", type=int, help=_with_default("of initial weights, split, order and noise", "seed"))
@@ -149,7 +197,7 @@ def _add_training_options(group: argparse._ArgumentGroup) -> None:
 
 def _add_output_options(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
-    add("--output-dir", default=None, help="run folder (default: saved_models/<dataset>-<noise>-<factor>)")
+    add("--output-dir", default=None, help="run folder (default: saved_models/<dataset>-[<network>-]<noise>-<factor>)")
     add("--overwrite", action="store_true", default=False, help="replace a finished run")
     add(
         "--resume-anyway",

@@ -6,6 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_dae._util.stop_signals import check_stop_signals
 from keras_dae.errors import UserError
 from keras_dae.train.checkpoint import Checkpoint
 
@@ -35,6 +36,16 @@ class Throughput(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs: Any = None):
         logs["images_per_second"] = self.images_per_second
         logs["seconds"] = round(time.perf_counter() - self.start, 3)
+
+
+class StopWhenAsked(keras.callbacks.Callback):
+    """Ends the training with `KeyboardInterrupt` if the process was asked to stop."""
+
+    def on_train_batch_end(self, batch, logs: Any = None):
+        check_stop_signals()
+
+    def on_epoch_end(self, epoch, logs: Any = None):
+        check_stop_signals()
 
 
 class StopIfUseless(keras.callbacks.Callback):

@@ -17,6 +17,7 @@ from safetensors.numpy import load_file, save
 from keras_dae._util.atomic import staged_folder
 from keras_dae._util.json_files import read_json
 from keras_dae.errors import UserError
+from keras_dae.train.average import averaged_weights
 
 CHECKSUM_FILE = "sha256.json"  # file name -> SHA-256 of the other files of a checkpoint
 KEPT = 2  # checkpoints; if the newest is damaged, training continues from the one before
@@ -80,13 +81,14 @@ class Checkpoint(keras.callbacks.Callback):
             shutil.rmtree(outdated, ignore_errors=True)
 
     def _save_best(self, staged: Path) -> None:
-        """Write the best weights so far: the current weights, or the best weights of the last checkpoint."""
+        """Write the best weights so far: the current weights or their average, or the best of the last checkpoint."""
         *earlier, loss = (row["val_loss"] for row in self.history)
         checkpoints = self._checkpoints()
         if checkpoints and loss >= min(earlier):
             shutil.copy(checkpoints[-1] / "best.safetensors", staged)
         else:
-            save_variables(staged / "best.safetensors", self.model.variables)
+            with averaged_weights(self.model):
+                save_variables(staged / "best.safetensors", self.model.variables)
 
     def _checkpoints(self) -> list[Path]:
         """Return the checkpoints, oldest first."""

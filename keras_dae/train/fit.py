@@ -12,14 +12,15 @@ from keras_dae.config import LOCATION_FIELDS, TrainConfig
 from keras_dae.data.batches import epoch_plan, evaluation_images, training_batches, validation_batches, validation_steps
 from keras_dae.data.splits import DatasetSplits
 from keras_dae.metrics import psnr
-from keras_dae.networks.autoencoder import build_autoencoder
+from keras_dae.networks import build_network
 from keras_dae.networks.keras_settings import check_backend, standard_settings
 from keras_dae.runs.folder import run_description
 from keras_dae.train import workers
-from keras_dae.train.callbacks import EarlyStopping, StopIfUseless, Throughput, check_useful
+from keras_dae.train.average import ValidateAverage
+from keras_dae.train.callbacks import EarlyStopping, StopIfUseless, StopWhenAsked, Throughput, check_useful
 from keras_dae.train.checkpoint import Checkpoint, HistoryRow
 from keras_dae.train.distributed import Distributed
-from keras_dae.train.judgement import check_not_constant, with_short_warmup
+from keras_dae.train.judgement import check_not_constant, fitted_to_length, print_differences
 from keras_dae.train.process import threads_per_operation
 from keras_dae.train.split_batch import SplitBatch, micro_batch_count
 from keras_dae.train.tensorflow_errors import in_one_line
@@ -60,12 +61,9 @@ def fit(
     noisy, clean = evaluation_images(dataset.validation, config)
     plan = epoch_plan(dataset.train, config, worker_count)
     workers.check_batch_size(strategy, plan.batch_size)
-    asked, config = config, with_short_warmup(config, plan.steps)
-    if config != asked and rank == 0:
-        print(
-            f"warm-up: {config.warmup_steps} steps, a tenth of the training's {plan.steps * config.epochs}, not "
-            f"{asked.warmup_steps}"
-        )
+    asked, config = config, fitted_to_length(config, plan.steps)
+    if rank == 0:
+        print_differences(asked, config, plan.steps * config.epochs)
     model = compiled_model(config, clean.mean(), plan.steps, plan.steps_per_execution, strategy)
     checkpoint = Checkpoint(checkpoint_dir, keep_best=config.early_stopping is not None)
     checkpoint.restore(model)
@@ -79,7 +77,10 @@ def fit(
             StopIfUseless(noisy[:WATCHED], clean[:WATCHED]),
             checkpoint,
             early_stopping,
+            StopWhenAsked(),
         ]
+        if config.average is not None:
+            callbacks.insert(0, ValidateAverage())
         if tensorboard and rank == 0:
             callbacks.insert(1, keras.callbacks.TensorBoard(str(tensorboard), write_graph=False))
         distribute = strategy.distribute_datasets_from_function
@@ -99,6 +100,8 @@ def fit(
             )
     if rank:
         return None, checkpoint.history
+    if config.average is not None:
+        model.optimizer.finalize_variable_values(model.trainable_variables)
     if config.early_stopping is not None:
         checkpoint.restore_best(model)
     check_useful(model, noisy[:WATCHED], clean[:WATCHED])
@@ -115,7 +118,8 @@ def conditions(config: TrainConfig, dataset: DatasetSplits) -> dict[str, Any]:
     return {
         "workers": worker_count,
         "steps": steps * config.epochs,
-        "warmup_steps": with_short_warmup(config, steps).warmup_steps,
+        "warmup_steps": fitted_to_length(config, steps).warmup_steps,
+        "average": fitted_to_length(config, steps).average,
         "threads_per_operation": threads_per_operation(),
     }
 
@@ -141,7 +145,7 @@ def compiled_model(
     replicas = strategy.num_replicas_in_sync
     mean = float(np.clip(mean, 0.01, 0.99))
     with strategy.scope():
-        network = build_autoencoder((None, None, config.channels), config.initialization, config.seed, mean)
+        network = build_network(config.network, (None, None, config.channels), config.initialization, config.seed, mean)
     # Outside the scope: inside, Keras would build the model from a distributed batch, which fails.
     micro_batches = micro_batch_count(config.batch_size // replicas)
     if replicas > 1:
@@ -150,8 +154,15 @@ def compiled_model(
         model = SplitBatch(network, micro_batches)
     with strategy.scope():
         model.compile(
-            optimizer=keras.optimizers.Adam(learning_rate(config, steps), config.beta_1, config.beta_2),
-            loss="mse",
+            optimizer=keras.optimizers.Adam(
+                learning_rate(config, steps),
+                config.beta_1,
+                config.beta_2,
+                global_clipnorm=config.clip_norm,
+                use_ema=config.average is not None,
+                ema_momentum=config.average or 0.99,
+            ),
+            loss="mae" if config.loss == "l1" else config.loss,
             metrics=[psnr],
             steps_per_execution=steps_per_execution if replicas == 1 else 1,  # `Distributed` runs several by itself
             jit_compile=False,  # XLA is half as fast on a CPU, and strategies do not support it
@@ -197,6 +208,6 @@ def _without_strategy(network: keras.Model, config: TrainConfig) -> keras.Model:
     """Return the network, or a copy if the network was built under a strategy, to which it would stay bound."""
     if network.distribute_strategy is tf.distribute.get_strategy():
         return network
-    copy = build_autoencoder((None, None, config.channels))
+    copy = build_network(config.network, (None, None, config.channels))
     copy.set_weights(network.get_weights())
     return copy

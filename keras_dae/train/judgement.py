@@ -13,6 +13,8 @@ from keras_dae.runs.metrics_file import ImageMetrics
 from keras_dae.train.callbacks import ADVICE, MIN_VARIATION
 
 MAX_WARMUP = 10  # the warm-up is at most one of so many parts of a training
+MAX_AVERAGED = 20  # weights are averaged over at most one of so many parts of a training
+MIN_AVERAGE = 0.01  # decay rate of the average in a training of few steps
 MIN_RESPONSE = 1e-5  # largest difference between the outputs for an image and for its negative, in [0, 1]
 WATCHED = 100  # images for which the negatives are denoised
 
@@ -33,15 +35,27 @@ def check_not_constant(dataset: DatasetSplits) -> None:
         )
 
 
-def with_short_warmup(config: TrainConfig, steps: int) -> TrainConfig:
-    """Return the config with a warm-up of at most a MAX_WARMUP-th of the training.
+def fitted_to_length(config: TrainConfig, steps: int) -> TrainConfig:
+    """Return the config with a warm-up, and an averaging of weights, that are short enough for the training.
+
+    The warm-up takes at most a MAX_WARMUP-th of it. The average forgets weights after 1 / (1 - rate) steps, which are
+    at most a MAX_AVERAGED-th of it: longer, and the average would still hold the first, untrained weights.
 
     Args:
         config: `TrainConfig`.
         steps: training steps per epoch.
     """
-    longest = steps * config.epochs // MAX_WARMUP
-    return dataclasses.replace(config, warmup_steps=min(config.warmup_steps, longest))
+    total = steps * config.epochs
+    average = config.average and min(config.average, max(1 - MAX_AVERAGED / max(total, 1), MIN_AVERAGE))
+    return dataclasses.replace(config, warmup_steps=min(config.warmup_steps, total // MAX_WARMUP), average=average)
+
+
+def print_differences(asked: TrainConfig, fitted: TrainConfig, steps: int) -> None:
+    """Print what `fitted_to_length` has changed, for a training of so many steps."""
+    if fitted.warmup_steps != asked.warmup_steps:
+        print(f"warm-up: {fitted.warmup_steps} steps, a tenth of the training's {steps}, not {asked.warmup_steps}")
+    if fitted.average != asked.average:
+        print(f"average of the weights: decay rate {fitted.average:.4g} for {steps} steps, not {asked.average:g}")
 
 
 def check_responds(model: keras.Model, noisy: np.ndarray, denoised: np.ndarray) -> None:

@@ -45,6 +45,7 @@ def write_results(
     noisy, clean = evaluation_images(dataset.test, config)
     denoised = run_in_batches(model.predict_on_batch, noisy)
     check_responds(model, noisy, denoised)
+    denoised = denoised.clip(0, 1)  # as every export does
     save_model(model, run / "model.keras")
     with atomic_file(run / "history.csv") as temporary:
         write_history(temporary, history)

@@ -38,7 +38,7 @@ def train_and_evaluate(
 
     Args:
         config: all options of the training.
-        output_dir: run folder; None for `saved_models/<dataset>-<noise>-<factor>`.
+        output_dir: run folder; None for `saved_models/<dataset>-[<network>-]<noise>-<factor>`.
         overwrite: whether to replace a finished run there, or to drop an interrupted run with other options.
         tensorboard: folder for TensorBoard's event files, or None.
         finish: called with the run folder and the images before the run is renamed, for example to export the run. If
@@ -47,7 +47,8 @@ def train_and_evaluate(
             workers or of threads per operation, began. config.json and the model card then say so.
         set_up_tensorflow: whether to set TensorFlow up for the whole process as the command does, see
             `keras_dae.train.process.set_up_tensorflow`. This gives the command's bits and speed, and cannot be undone.
-            Without it, the process is left as it was.
+            Without it, the process is left as it was, except for
+            `keras_dae._util.memory.keep_freed_memory`, which undoes what TensorFlow tells the C library.
 
     Raises:
         UserError: the images are unusable, the folder is taken or cannot be written, or the training learns nothing.

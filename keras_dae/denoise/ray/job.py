@@ -96,7 +96,7 @@ def denoise_on_ray(
         failures += _invisible_outputs(target, missing, failures)
     kept = len(works) - len(missing)
     remarks = summarize(notes, denoised, trained_on)
-    print_summary(denoised, kept, [(failure.name, failure.error) for failure in failures], seconds, remarks)
+    print_summary(denoised, kept, [(failure.name, failure.error) for failure in failures], seconds, output_dir, remarks)
     _write_failed_table(target, root / FAILED_TABLE, failures)
     if failures:
         raise SomeFailed(f"{len(failures)} could not be denoised, see above, or {FAILED_TABLE} in {output_dir}")
