@@ -14,6 +14,7 @@ import numpy as np
 from conftest import assert_same_run
 from zygote import Zygote
 
+from keras_dae.config import RECIPES
 from keras_dae.data.digits import render_digits
 
 EPOCHS = 8
@@ -74,6 +75,7 @@ def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=80, help="of trainings")
     parser.add_argument("--export-kills", type=int, default=40, help="of trainings with exports")
+    parser.add_argument("--recipe", choices=RECIPES, default="seed", help="photo trains the network unet")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(argv)
     zygote = Zygote()
@@ -84,7 +86,7 @@ def main(argv=None):
     ):
         with tempfile.TemporaryDirectory() as folder:
             np.savez(Path(folder, "digits.npz"), x_train=digits, x_test=digits[:20])
-            arguments = ["--dataset", Path(folder, "digits.npz"), *TRAINING, *extra]
+            arguments = ["--dataset", Path(folder, "digits.npz"), "--recipe", options.recipe, *TRAINING, *extra]
             start = time.perf_counter()
             finished = campaign(zygote, arguments, Path(folder), kills, options.seed)
             seconds = time.perf_counter() - start

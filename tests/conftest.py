@@ -3,12 +3,17 @@
 import csv
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # the tests import onnxruntime themselves; test_telemetry.py unsets it
+
+# A shell that starts the tests in the background makes them, and all that they start, ignore SIGINT.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import numpy as np
 import pytest

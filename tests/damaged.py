@@ -173,6 +173,7 @@ def image_files():
         (".tif", "TIFF", {}),
         (".tiff", "TIFF", {"compression": "tiff_lzw"}),
         (".bmp", "BMP", {}),
+        (".webp", "WebP", {"lossless": True}),
     ):
         for what, content in [*common(), *mutations(image_bytes(kind, **options), len(kind))]:
             yield ending, what, content

@@ -54,7 +54,7 @@ class Targets:
             "onnx": self.onnx,
             "keras": self.keras,
         }
-        formats = ("PNG", "JPEG", "TIFF", "BMP")
+        formats = ("PNG", "JPEG", "TIFF", "BMP", "WebP")
         modes = ("1", "L", "LA", "P", "RGB", "RGBA")
         pictures = [damaged.image_bytes(kind, mode) for kind in formats for mode in modes if _can(kind, mode)]
         pictures += [damaged.image_bytes("TIFF", compression=name) for name in ("tiff_lzw", "tiff_deflate", "jpeg")]
@@ -199,4 +199,5 @@ class Targets:
 
 
 def _can(kind, mode):
-    return mode in {"JPEG": ("L", "RGB"), "BMP": ("1", "L", "P", "RGB", "RGBA")}.get(kind, (mode,))
+    modes = {"JPEG": ("L", "RGB"), "WebP": ("RGB", "RGBA"), "BMP": ("1", "L", "P", "RGB", "RGBA")}
+    return mode in modes.get(kind, (mode,))

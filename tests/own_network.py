@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent.parent
 REPORTS = "KERAS_DAE_TEST_REPORTS"  # set for the inner pytest: the file that it writes its reports to
 OUTSIDE_ADDRESS = "192.0.2.1"  # the machine has this address in the namespace, as one that others would see
 COMMAND = [*ALONE, "sh", "-c", f'ip address add {OUTSIDE_ADDRESS}/32 dev lo && exec "$@"', "--"]
-COMMAND += [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:xdist"]
+COMMAND += [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-n", "0"]
 TIMEOUT = 300  # seconds for all tests of a module
 
 why_not = functools.cache(why_not)

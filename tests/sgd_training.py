@@ -20,12 +20,20 @@ from keras_dae.train.callbacks import EarlyStopping
 
 def config(npz):
     """Return the config of the training: 3 validation images, so that two workers get different numbers of them."""
-    return TrainConfig(dataset=str(npz), epochs=2, batch_size=16, initialization="he", validation_split=0.04)
+    return TrainConfig(
+        dataset=str(npz),
+        epochs=2,
+        batch_size=16,
+        initialization="he",
+        validation_split=0.04,
+        flips=True,
+        average=0.8,
+    )
 
 
-def sgd(learning_rate, beta_1, beta_2):
+def sgd(learning_rate, beta_1, beta_2, **options):
     """Return SGD instead of Adam, which would turn a difference of 1e-9 in a gradient into a whole step."""
-    return keras.optimizers.SGD(0.5)
+    return keras.optimizers.SGD(0.5, **options)
 
 
 class Weights(EarlyStopping):

@@ -3,7 +3,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 from skimage.restoration import denoise_nl_means, denoise_tv_chambolle
 
-from keras_dae.evaluate.baselines import BASELINES, best_parameters, median, nl_means, total_variation
+from keras_dae.evaluate.baselines import BASELINES, best_parameters, bm3d, median, nl_means, total_variation
 
 
 @pytest.fixture
@@ -19,19 +19,22 @@ def error(a, b):
     return float(np.mean((a - b) ** 2))
 
 
-@pytest.mark.parametrize("name", BASELINES)
+@pytest.mark.parametrize("name", [*BASELINES, "BM3D"])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_best_parameters_are_best_and_help(images, name, channels):
+    if name == "BM3D":
+        pytest.importorskip("bm3d", reason="bm3d is not installed: pip install -e '.[bm3d]'")
+    baseline = {**BASELINES, "BM3D": bm3d}[name]
     clean, noisy = (np.repeat(kind, channels, axis=-1) for kind in images)
-    parameters = best_parameters(BASELINES[name], noisy, clean)
-    denoised = BASELINES[name](noisy, **parameters)
+    parameters = best_parameters(baseline, noisy, clean)
+    denoised = baseline(noisy, **parameters)
     assert denoised.shape == noisy.shape
     assert denoised.dtype == np.float32
     assert error(denoised, clean) < 0.6 * error(noisy, clean)
     for factor in (0.1, 10):
         if parameters:
             others = {key: factor * value for key, value in parameters.items()}
-            assert error(BASELINES[name](noisy, **others), clean) > error(denoised, clean)
+            assert error(baseline(noisy, **others), clean) > error(denoised, clean)
 
 
 def test_are_scikit_images(images):

@@ -1,4 +1,6 @@
+import ctypes
 import itertools
+import sys
 
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ from keras_dae.config import TrainConfig
 from keras_dae.data.batches import epoch_plan, evaluation_images, training_batches, whole_executions
 from keras_dae.data.load import load_dataset
 from keras_dae.data.patches import SHUFFLE_BUFFER, PatchStream, count_patches
+from keras_dae.data.resized import resized
 from keras_dae.data.splits import EvaluationImages
 
 
@@ -135,3 +138,100 @@ class TestPatchStream:
 @pytest.mark.parametrize(("size", "expected"), [((64, 64), 1), ((128, 200), 6), ((640, 640), 16)])
 def test_count_patches(size, expected):
     assert count_patches(*size, patch_size=64, maximum=16) == expected
+
+
+class TestAugmentation:
+    """Flips and scales follow from the seed and the epoch, and show every image as it may be seen."""
+
+    @pytest.fixture
+    def corners(self):
+        """40 images of 4×4 pixels whose pixels are all different, uint8."""
+        return np.arange(16, dtype=np.uint8).reshape(1, 4, 4, 1) + np.arange(40, dtype=np.uint8).reshape(40, 1, 1, 1)
+
+    def test_all_eight_positions_occur_and_no_others(self, corners):
+        config = TrainConfig(batch_size=40, epochs=8, noise_factor=(0,), flips=True)
+        positions = {
+            np.rot90(side, turns).tobytes()
+            for turns in range(4)
+            for side in (np.arange(16).reshape(4, 4), np.arange(16).reshape(4, 4).T)
+        }
+        seen = set()
+        for noisy, clean in epochs_of(corners, config):
+            np.testing.assert_array_equal(noisy, clean)
+            levels = np.rint(clean[..., 0] * 255).astype(int)
+            seen |= {(image - image.min()).tobytes() for image in levels}
+        assert seen == positions
+
+    def test_other_shapes_are_not_turned_sideways(self):
+        images = np.random.default_rng(0).integers(0, 255, (40, 4, 8, 1), np.uint8)
+        noisy, _ = next(iter(training_batches(images, TrainConfig(batch_size=40, flips=True))))
+        assert noisy.shape == (40, 4, 8, 1)
+
+    def test_noisy_and_clean_images_of_a_pair_are_turned_alike(self, photographs):
+        pairs = TrainConfig(
+            noisy_dir=str(photographs), clean_dir=str(photographs), patch_size=20, batch_size=8, flips=True
+        )
+        noisy, clean = next(iter(training_batches(load_dataset(pairs).train, pairs)))
+        np.testing.assert_array_equal(noisy, clean)
+
+    @pytest.mark.parametrize("options", [{"flips": True}, {"flips": True, "scales": (1.0, 0.7)}])
+    def test_a_later_start_gives_the_same_batches(self, photographs, options):
+        config = TrainConfig(dataset=str(photographs), patch_size=20, batch_size=8, epochs=3, **options)
+        train = load_dataset(config).train
+        whole, rest = epochs_of(train, config), epochs_of(train, config, first_epoch=1)
+        for (noisy, clean), (noisy_again, clean_again) in zip(whole[1:], rest, strict=True):
+            np.testing.assert_array_equal(noisy, noisy_again)
+            np.testing.assert_array_equal(clean, clean_again)
+        assert not np.array_equal(whole[0][1], whole[1][1])
+
+    @pytest.mark.parametrize("scale", [0.5, 2])
+    @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+    def test_scales_resize_the_whole_image(self, dtype, scale):
+        ramp = np.linspace(0, 1, 200)[None, :, None].repeat(100, 0)
+        ramp = np.rint(ramp * 255).astype(dtype) if dtype == np.uint8 else ramp.astype(dtype)
+        stream = PatchStream(lambda index: (ramp,), (50,), 40, scales=(scale,))
+        steps = [
+            float(np.mean(np.diff(patch[0][0, :, 0].astype(float))))
+            for patch in stream.cut(0, np.random.default_rng(0))
+        ]
+        step = (255 if dtype == np.uint8 else 1) / 199
+        np.testing.assert_allclose(steps, step / scale, rtol=0.05)
+
+    def test_scales_that_make_an_image_too_small_are_left_out(self):
+        image = np.zeros((30, 40, 1), np.uint8)
+        stream = PatchStream(lambda index: (image,), (3,), 28, scales=(1.0, 0.9, 0.5))
+        assert all(patch[0].shape == (28, 28, 1) for patch in stream.cut(0, np.random.default_rng(0)))
+
+    def test_averages_over_what_is_left_out(self):
+        """Reducing black and white columns to half gives grey, not a choice of columns."""
+        stripes = np.zeros((64, 64, 1), np.uint8)
+        stripes[:, ::2] = 255
+        assert np.abs(resized(stripes, 0.5)[8:-8, 8:-8].astype(int) - 128).max() < 12
+
+
+class MallocInfo(ctypes.Structure):
+    """What glibc's mallinfo2 returns; `hblks` is the number of blocks that are mappings of their own."""
+
+    _fields_ = (
+        *((name, ctypes.c_size_t) for name in ("arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks")),
+        *((name, ctypes.c_size_t) for name in ("fsmblks", "uordblks", "fordblks", "keepcost")),
+    )
+
+
+@pytest.mark.skipif(sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="needs glibc 2.33")
+def test_freed_memory_is_reused(config, photographs):
+    """Although TensorFlow tells glibc otherwise: a block of 8 MiB is not a mapping of its own."""
+    stream = load_dataset(TrainConfig(dataset=str(photographs), patch_size=20)).train
+    next(iter(training_batches(stream, config)))
+    libc = ctypes.CDLL(None)
+    libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+    libc.free.argtypes = [ctypes.c_void_p]
+    libc.mallinfo2.restype = MallocInfo
+    libc.free(libc.malloc(8 * 2**20))  # glibc's own rule: blocks up to the largest that was freed are not mappings
+    before = libc.mallinfo2().hblks
+    blocks = [libc.malloc(8 * 2**20) for _ in range(4)]
+    try:
+        assert libc.mallinfo2().hblks == before
+    finally:
+        for block in blocks:
+            libc.free(block)

@@ -88,5 +88,5 @@ def test_what_is_lost_is_said_for_its_file(denoiser, tmp_path, monkeypatch, caps
     for index, image in enumerate(images(3, marked=(1,))):
         Image.fromarray(image).save(tmp_path / f"{index}.tif")
     assert main([str(tmp_path), "--model", "mnist", "--output-dir", str(tmp_path / "out"), "--processes", "1"]) == 0
-    lines = [line for line in capsys.readouterr().err.splitlines() if "lost" in line]
+    lines = [line for line in capsys.readouterr().err.splitlines() if "lost: " in line]
     assert lines == [f"{tmp_path / '1.tif'}: lost: the thumbnail; the maker's notes"]  # both pages have lost the same

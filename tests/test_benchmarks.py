@@ -1,7 +1,9 @@
 """The benchmarks' referee and summary; what they measure is not tested."""
 
+import json
 import re
 
+import numpy as np
 import pytest
 
 from benchmarks.contender import take_turns
@@ -113,3 +115,63 @@ class TestScaling:
         outcome = simulate(1000, **changed)
         assert outcome.seconds == pytest.approx(seconds)
         assert max(outcome.busy, key=outcome.busy.get) == name
+
+
+def test_denoising_measures_what_others_do(tmp_path, capsys):
+    """PSNR per image and then averaged, of noise that is not clipped, the same for all contenders."""
+    from conftest import smooth_picture
+    from PIL import Image
+
+    from benchmarks.denoising import add_noise, main
+
+    for index in range(3):
+        Image.fromarray(smooth_picture(48, 40, index)).save(tmp_path / f"{index}.png")
+    options = [
+        "--images",
+        tmp_path,
+        "--sigma",
+        15,
+        "50",
+        "--no-speed",
+        "--no-classical",
+        "--output",
+        tmp_path / "o.json",
+    ]
+    assert main([str(option) for option in ("mnist", "mnist-blind", *options)]) == 0
+    results = json.loads((tmp_path / "o.json").read_text())
+    assert results["images"] == 3
+    assert set(results["quality"]) == {"15", "50"}
+    for level, contenders in results["quality"].items():
+        assert set(contenders) == {"noisy", "mnist", "mnist-blind"}
+        mean, low, high = contenders["noisy"]["psnr"]
+        assert mean == pytest.approx(-20 * np.log10(int(level) / 255), abs=0.6)
+        assert low < mean < high
+        assert mean == pytest.approx(np.mean(contenders["noisy"]["psnr_of_images"]))
+    assert "| σ = 50 | PSNR (dB) | 95 % | SSIM |" in capsys.readouterr().out
+    image = np.full((40, 40, 1), 0.9, np.float32)
+    assert add_noise(image, 50, 0).max() > 1.3
+    assert np.array_equal(add_noise(image, 50, 1), add_noise(image, 50, 1))
+
+
+def test_denoising_without_images(tmp_path, capsys):
+    from benchmarks.denoising import main
+
+    assert main(["mnist", "--images", str(tmp_path), "--output", str(tmp_path / "o.json")]) == 2
+    assert "expected images in" in capsys.readouterr().err
+
+
+def test_pytorchs_unet_has_the_layers_of_ours():
+    pytest.importorskip("torch")
+    from benchmarks.torch_unet import UNet
+    from keras_dae.torch_weights import expected_shapes
+
+    shapes = {key: tuple(value.shape) for key, value in UNet(channels=3).state_dict().items()}
+    assert shapes == expected_shapes(3, "unet")
+
+
+def test_shapes_include_the_network():
+    from benchmarks.network_shapes import SHAPES, build
+    from keras_dae.networks.unet import build_unet
+
+    ours = sorted(weight.shape for weight in build_unet().get_weights())
+    assert sorted(weight.shape for weight in build(*SHAPES["H1 with 3 middle blocks"]).get_weights()) == ours

@@ -1,4 +1,5 @@
 import copy
+import dataclasses
 import pickle
 import subprocess
 import sys
@@ -120,7 +121,9 @@ def test_halo_is_as_wide_as_it_must_be(denoisers, monkeypatch):
     image = noise(100, 100, 1)
     whole = denoisers[1].session.run(["denoised"], {"noisy": image[None]})[0][0]
     monkeypatch.setattr(denoiser_module, "TILE", 32)
-    monkeypatch.setattr(denoiser_module, "HALO", 8)
+    grid = denoisers[1].grid
+    narrower = dataclasses.replace(grid, receptive_radius=2 * grid.multiple)
+    monkeypatch.setattr(denoisers[1], "grid", narrower)
     denoised = np.empty_like(image)
     denoisers[1]._denoise_tiles(image, denoised)
     assert np.abs(denoised - whole).max() > 1e-4

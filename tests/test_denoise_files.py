@@ -67,6 +67,8 @@ IMAGES = {
     "cmyk.jpg": Image.fromarray(COLOURS).convert("CMYK"),
     "grey.bmp": Image.fromarray(BYTES),
     "rgb.BMP": Image.fromarray(COLOURS),
+    "rgb.webp": Image.fromarray(COLOURS),
+    "rgba.webp": Image.fromarray(np.dstack([COLOURS, ALPHA])),
     "grey.tif": Image.fromarray(BYTES),
     "rgba.tiff": Image.fromarray(np.dstack([COLOURS, ALPHA])),
     "deep.tif": Image.fromarray(np.uint16(GREY * 65535)),
@@ -75,11 +77,15 @@ IMAGES = {
 }
 
 
+JPEG_OPTIONS = {"quality": 95, "subsampling": 0}
+OPTIONS = {"jpg": JPEG_OPTIONS, "jpeg": JPEG_OPTIONS, "webp": {"lossless": True, "exact": True}}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", IMAGES)
 def test_every_format_and_mode_comes_back_as_it_was(name, model, denoiser, tmp_path):
     # A JPEG's output has its tables, so it is as exact as the input.
-    IMAGES[name].save(tmp_path / name, **({"quality": 95, "subsampling": 0} if "jp" in name else {}))
+    IMAGES[name].save(tmp_path / name, **OPTIONS.get(name.split(".")[1], {}))
     assert run([tmp_path / name], model, tmp_path / "out") == 0
     with Image.open(tmp_path / name) as noisy, Image.open(tmp_path / "out" / name) as denoised:
         assert (denoised.format, denoised.mode, denoised.size) == (noisy.format, noisy.mode, noisy.size)
@@ -174,13 +180,13 @@ def test_a_transparent_colour_is_kept_as_alpha(depth, kind, colour, model, tmp_p
 def test_only_known_formats_are_opened(model, tmp_path, capsys):
     """For PostScript, Pillow would run an interpreter."""
     (tmp_path / "a.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n")
-    IMAGES["rgb.png"].save(tmp_path / "b.png", "WEBP")
+    IMAGES["rgb.png"].save(tmp_path / "b.png", "GIF")
     frames = [IMAGES["grey.png"], Image.fromarray(255 - BYTES)]
     frames[0].save(tmp_path / "c.png", save_all=True, append_images=frames[1:])
     assert run([tmp_path], model, tmp_path / "out") == 1
     error = capsys.readouterr().err
-    assert "expected PNG, JPEG, TIFF, BMP, .npy or .npz, got a PostScript file" in error
-    assert "got a WebP image; convert it to PNG" in error
+    assert "expected PNG, JPEG, TIFF, BMP, WebP, .npy or .npz, got a PostScript file" in error
+    assert "got a GIF image; convert it to PNG" in error
     assert "got an animation of 2" in error
     for name in ("a.png", "b.png"):
         with pytest.raises(UnidentifiedImageError):
@@ -422,8 +428,22 @@ def test_command_imports_no_tensorflow(tree, model, tmp_path):
 
 
 def test_wrong_use(model):
-    for options in (["-", "--output-dir", "out"], ["-", "a.png"], ["a.png"]):
+    for options in (
+        ["-", "--output-dir", "out"],
+        ["-", "--output-dir", ""],
+        ["-", "a.png"],
+        ["a.png", "--output-dir", ""],
+    ):
         assert run_module("keras_dae.denoise", *options, "--model", model).returncode == 2
+
+
+def test_outputs_go_into_a_folder_of_the_working_folder(model, tree, tmp_path, monkeypatch, capsys):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert main([str(tree / "0.png"), "--model", str(model)]) == 0
+    assert (tmp_path / "here/denoised/0.png").is_file()
+    assert "1 denoised in" in (error := capsys.readouterr().err)
+    assert "outputs: denoised" in error
 
 
 def test_encode_is_the_reverse_of_decode():

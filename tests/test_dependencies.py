@@ -35,6 +35,7 @@ EXTRAS = {
     "export/serving/ray": ("ray",),
     "export/to_litert.py": ("litert",),
     "export/parity/consumer.py": ("litert",),
+    "keras_dae/evaluate/baselines.py": ("bm3d",),
     "benchmarks": ("torch", "bench", "ray", "litert"),
     "tests": ("test", "torch", "ray", "litert"),
 }

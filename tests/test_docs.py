@@ -16,6 +16,7 @@ import export
 import keras_dae
 from keras_dae.data.digits import render_digits
 from keras_dae.denoise.__main__ import main as denoise
+from keras_dae.networks import NETWORKS
 from keras_dae.networks.geometry import AUTOENCODER
 
 ROOT = Path(__file__).parent.parent
@@ -129,6 +130,18 @@ def test_readme_knows_the_networks_geometry():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert AUTOENCODER.describe(1) in " ".join(text.split())
     assert f"at most {AUTOENCODER.receptive_radius} pixels" in text
+
+
+def test_table_of_the_networks():
+    text = (ROOT / "docs/networks.md").read_text(encoding="utf-8")
+    grids = [network.geometry.grid for network in NETWORKS.values()]
+    least = [f", at least {grid.min_padded_size}" if grid.min_padded_size > grid.multiple else "" for grid in grids]
+    for label, cells in (
+        ("parameters, grey", [f"{network.build().count_params():,}" for network in NETWORKS.values()]),
+        ("sizes", [f"multiples of {grid.multiple}{suffix}" for grid, suffix in zip(grids, least)]),
+        ("an output pixel sees", [f"{grid.receptive_radius} pixels to each side" for grid in grids]),
+    ):
+        assert f"| {label} | {' | '.join(cells)} |" in text
 
 
 def test_first_denoising(tmp_path, monkeypatch):

@@ -13,17 +13,17 @@ from PIL import Image
 
 from export.to_onnx import export_onnx
 from export.to_saved_model import export_saved_model
-from keras_dae.networks.autoencoder import build_autoencoder
+from keras_dae.networks import NETWORKS, build_network
 
 EXAMPLES = Path(__file__).parent.parent / "export" / "examples"
 SIZE = (30, 45)  # height and width; the network must pad both
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+@pytest.fixture(scope="module", params=NETWORKS)
+def folder(request, tmp_path_factory):
     """A folder with the exports of a network, a noisy image, and the image as Keras denoises it."""
     folder = tmp_path_factory.mktemp("elsewhere")
-    model = build_autoencoder(initialization="torch", seed=0)
+    model = build_network(request.param, initialization="torch", seed=0)
     model.set_weights([3 * weight for weight in model.get_weights()])
     export_onnx(model, folder / "model.onnx")
     export_saved_model(model, folder / "saved_model")
@@ -33,7 +33,7 @@ def folder(tmp_path_factory):
     np.save(folder / "noisy.npy", noisy)
     noisy.tofile(folder / "noisy.f32")
     padded = np.pad(noisy, ((0, 0), (0, 2), (0, 3), (0, 0)), "reflect")
-    np.save(folder / "expected.npy", np.asarray(model(padded))[0, : SIZE[0], : SIZE[1], 0])
+    np.save(folder / "expected.npy", np.asarray(model(padded))[0, : SIZE[0], : SIZE[1], 0].clip(0, 1))
     return folder
 
 

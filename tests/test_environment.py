@@ -11,22 +11,22 @@ from conftest import assert_user_error, run_module, weights
 
 from keras_dae.cli import COMMANDS
 
-TRAIN = ("keras_dae.train", "--dataset", "digits", "--limit", "200", "--epochs", "2", "--batch-size", "50")
+TRAIN = ("keras_dae.train", "--epochs", "2", "--batch-size", "20")
 KERAS_JSON = '{"floatx": "float16", "epsilon": 1e-07, "backend": "torch", "image_data_format": "channels_first"}'
 
 
-def train(output_dir, *options, **environment):
-    done = run_module(*TRAIN, *options, "--output-dir", output_dir, env=environment)
+def train(dataset, output_dir, *options, **environment):
+    done = run_module(*TRAIN, "--dataset", dataset, "--output-dir", output_dir, *options, env=environment)
     assert done.returncode == 0, done.stderr
     return done
 
 
 @pytest.fixture(scope="module")
-def plain(tmp_path_factory):
+def plain(digits_npz, tmp_path_factory):
     """A run trained without anything odd in the environment."""
     folder = tmp_path_factory.mktemp("plain") / "run"
     home = tmp_path_factory.mktemp("home")
-    train(folder, "--no-export", KERAS_HOME=str(home))
+    train(digits_npz, folder, "--no-export", KERAS_HOME=str(home))
     return folder
 
 
@@ -37,27 +37,27 @@ def assert_same_results(run, plain):
 
 
 @pytest.mark.slow
-def test_kerass_settings_do_not_matter(plain, tmp_path):
+def test_kerass_settings_do_not_matter(plain, digits_npz, tmp_path):
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "keras.json").write_text(KERAS_JSON)
     limits = {"KERAS_MAX_EPOCHS": "1", "KERAS_MAX_STEPS_PER_EPOCH": "1", "TF_USE_LEGACY_KERAS": "1"}
-    train(tmp_path / "run", "--no-export", KERAS_HOME=str(tmp_path / "home"), KERAS_BACKEND="jax", **limits)
+    train(digits_npz, tmp_path / "run", "--no-export", KERAS_HOME=str(tmp_path / "home"), KERAS_BACKEND="jax", **limits)
     assert_same_results(tmp_path / "run", plain)
     evaluated = run_module(
-        *("keras_dae.evaluate", tmp_path / "run", "--backend", "keras", "--limit", 50),
+        *("keras_dae.evaluate", tmp_path / "run", "--backend", "keras", "--limit", 10),
         env={"KERAS_HOME": str(tmp_path / "home")},
     )
     assert evaluated.returncode == 0, evaluated.stderr
 
 
 @pytest.mark.slow
-def test_other_settings_do_not_matter(plain, tmp_path):
+def test_other_settings_do_not_matter(plain, digits_npz, tmp_path):
     """Folders that are missing, a locale without UTF-8, warnings as errors, the user's style of plots."""
     (tmp_path / "matplotlibrc").write_text("axes.facecolor: black\nfont.size: 20\nimage.cmap: viridis\n")
     odd = {"MATPLOTLIBRC": str(tmp_path), "MPLBACKEND": "TkAgg", "KERAS_HOME": "/proc/none", "TMPDIR": "/none"}
     odd |= {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii:strict"}
     odd |= {"OMP_NUM_THREADS": "0", "PYTHONWARNINGS": "error", "HOME": "/none"}
-    train(tmp_path / "run", **odd)
+    train(digits_npz, tmp_path / "run", **odd)
     assert_same_results(tmp_path / "run", plain)
     assert (tmp_path / "run" / "loss.png").read_bytes() == (plain / "loss.png").read_bytes()
     assert (tmp_path / "run" / "model.onnx").is_file()
@@ -78,8 +78,26 @@ def test_closed_streams(digits, tmp_path):
         done = subprocess.run(f"{job} {options}", shell=True, cwd=tmp_path, timeout=60)
         assert done.returncode == 0
     assert (tmp_path / "all/digit.npy").read_bytes() == (tmp_path / "out/digit.npy").read_bytes()
-    done = subprocess.run(f"{job} - <&-", shell=True, cwd=tmp_path, timeout=60, capture_output=True, text=True)
-    assert_user_error(done.returncode, done.stderr, "expected an image on standard input")
+    for options, expected in (("- <&-", "an image on standard input"), ("- <digit.npy >&-", "an open standard output")):
+        done = subprocess.run(f"{job} {options}", shell=True, cwd=tmp_path, timeout=60, capture_output=True, text=True)
+        assert_user_error(done.returncode, done.stderr, f"expected {expected}")
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(("reader", "expected"), [("> /dev/full", "No space left on device"), ("| true", None)])
+def test_output_that_cannot_be_written(reader, expected, unbuffered):
+    """An error, unless the reader of a pipe wants no more."""
+    job = f"{sys.executable} -c 'import time; time.sleep(1); from keras_dae.models import main; exit(main([]))'"
+    done = subprocess.run(
+        ["bash", "-c", f"{job} {reader}; exit $PIPESTATUS"],
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+        capture_output=True,
+        text=True,
+    )
+    if expected:
+        assert_user_error(done.returncode, done.stderr, "cannot write to standard output", expected)
+    else:
+        assert (done.returncode, done.stderr) == (2, "")
 
 
 def test_errors_in_ascii(tmp_path):
@@ -93,7 +111,7 @@ def test_errors_in_ascii(tmp_path):
 
 
 @pytest.mark.slow
-def test_training_says_its_device_and_errors_of_tensorflow_are_seen(tmp_path):
+def test_training_says_its_device_and_errors_of_tensorflow_are_seen(digits_npz, tmp_path):
     environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
     code = (
         "import os, sys; from keras_dae._util.command import prepare_command; prepare_command()\n"
@@ -102,7 +120,7 @@ def test_training_says_its_device_and_errors_of_tensorflow_are_seen(tmp_path):
     )
     root = str(Path(__file__).parent.parent)
     subprocess.run([sys.executable, "-c", code], env=environment | {"PYTHONPATH": root}, check=True)
-    done = train(tmp_path / "run", "--no-export", CUDA_VISIBLE_DEVICES="-1")
+    done = train(digits_npz, tmp_path / "run", "--no-export", CUDA_VISIBLE_DEVICES="-1")
     (line,) = [line for line in done.stdout.splitlines() if line.startswith("training on ")]
     assert line.startswith("training on the CPU (") and line.endswith(" cores); TensorFlow sees no GPU")
 

@@ -18,7 +18,8 @@ from safetensors.numpy import save_file
 import export
 from export import int8_loss, recheck, to_int8, to_onnx
 from export.__main__ import main
-from export.graph import in_blocks, padded_size, reflected_index
+from export.graph import padded_size, reflected_index
+from export.graph.autoencoder import in_blocks
 from export.int8_loss import calibration_images
 from export.parity import cases, check
 from export.parity.check import TOLERANCE, ParityError, verify
@@ -28,6 +29,8 @@ from export.to_onnx import export_onnx
 from export.to_saved_model import export_saved_model
 from keras_dae.config import TrainConfig
 from keras_dae.networks.autoencoder import build_autoencoder
+from keras_dae.networks.geometry import AUTOENCODER
+from keras_dae.networks.unet import UNET
 from keras_dae.torch_weights import main as torch_weights
 from keras_dae.torch_weights import to_state_dict
 from keras_dae.train.run import train_and_evaluate
@@ -217,12 +220,13 @@ class TestOnnx:
         assert onnx_file.stat().st_size < 490_000
 
 
+@pytest.fixture(scope="module")
+def noisy(digits):
+    return digits[:16, ..., None].astype(np.float32) / 255
+
+
 class TestInt8:
     """The 8-bit model: what calibrates it, what it is compared with, and what its export leaves behind."""
-
-    @pytest.fixture(scope="class")
-    def noisy(self, digits):
-        return digits[:16, ..., None].astype(np.float32) / 255
 
     def test_calibration_images_do_not_depend_on_batch_size_or_epochs(self, digits):
         images = np.resize(digits, (300, 28, 28))[..., None]
@@ -486,13 +490,14 @@ class TestBadInput:
         assert content(run) == before
 
 
+@pytest.mark.parametrize(("grid", "smallest"), [(AUTOENCODER.grid, 20), (UNET.grid, 4)], ids=["autoencoder", "unet"])
 @pytest.mark.parametrize("size", [*range(1, 30), 97])
-def test_images_are_continued_as_numpy_reflects_them(size):
+def test_images_are_continued_as_numpy_reflects_them(size, grid, smallest):
     size_before = tf.constant(size, tf.int64)
-    rows = reflected_index(tf.range(padded_size(size_before)), size_before).numpy()
-    assert len(rows) == max(20, -(-size // 4) * 4)
+    rows = reflected_index(tf.range(padded_size(size_before, grid)), size_before).numpy()
+    assert len(rows) == max(smallest, -(-size // 4) * 4)
     assert rows.tolist() == np.pad(np.arange(size), (0, len(rows) - size), "reflect" if size > 1 else "edge").tolist()
-    assert rows.tolist() == cases.reflected_rows(size)
+    assert rows.tolist() == cases.reflected_rows(size, grid)
 
 
 @pytest.mark.parametrize("block", [1, 2])

@@ -46,11 +46,11 @@ def test_a_hidden_folder_can_be_given(tmp_path):
 
 
 def test_endings_of_jpeg_are_taken_and_others_are_counted(tmp_path):
-    touch(tmp_path, "a.jfif", "b.JPE", "c.jpeg", "d.jpg", "e.webp", "sub/f.WEBP", "g.heic", "h.gif", "README")
+    touch(tmp_path, "a.jfif", "b.JPE", "c.jpeg", "d.jpg", "e.gif", "sub/f.GIF", "g.heic", "h.avif", "README")
     files, left_out = found(tmp_path)
     assert files == ["a.jfif", "b.JPE", "c.jpeg", "d.jpg"]
-    assert left_out == {".webp": 2, ".heic": 1, ".gif": 1, "without suffix": 1}
-    assert describe_left_out(left_out).startswith("left out: 2 .webp, 1 ")
+    assert left_out == {".gif": 2, ".heic": 1, ".avif": 1, "without suffix": 1}
+    assert describe_left_out(left_out).startswith("left out: 2 .gif, 1 ")
 
 
 def test_the_line_stays_short_and_printable():
@@ -99,7 +99,7 @@ def test_no_folder(tmp_path):
 
 
 def test_denoising_skips_and_counts_the_same(tmp_path, capsys):
-    touch(tmp_path, "in/a.jfif", "in/._a.jfif", "in/@eaDir/b.png", "in/c.webp", "in/d.npz")
+    touch(tmp_path, "in/a.jfif", "in/._a.jfif", "in/@eaDir/b.png", "in/c.gif", "in/d.npz")
     os.mkfifo(tmp_path / "in/pipe.png")
     finished = []
     thread = threading.Thread(
@@ -108,7 +108,7 @@ def test_denoising_skips_and_counts_the_same(tmp_path, capsys):
     thread.start()
     thread.join(20)
     assert [work.target.name for work in finished[0]] == ["a.jfif", "d.npz"]
-    assert capsys.readouterr().err == "left out: 1 .webp, 1 pipe(s) or device(s)\n"
+    assert capsys.readouterr().err == "left out: 1 .gif, 1 pipe(s) or device(s)\n"
 
 
 def test_a_pipe_that_is_given_is_refused(tmp_path):

@@ -929,13 +929,103 @@ def test_bmp_of_16_bits_keeps_the_bit_that_is_no_colour():
     assert encode(kind, pages) == content
 
 
+# WebP.
+
+
+def webp(pixels, **options):
+    """Return the content of a WebP file."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "WEBP", exact=True, **options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+@pytest.mark.parametrize("lossless", [True, False])
+def test_webp(lossless, mode, tmp_path):
+    """Also the colours of transparent pixels."""
+    alpha = np.where(np.arange(SMOOTH.shape[1]) < 5, 0, 200).astype(np.uint8)
+    pixels = SMOOTH if mode == "RGB" else np.dstack([SMOOTH, np.broadcast_to(alpha, SMOOTH.shape[:2])])
+    content = webp(pixels, lossless=lossless, quality=90)
+    kind, (page_,) = decode(content)
+    truth = np.asarray(Image.open(io.BytesIO(content)))
+    assert (kind, page_.mode, page_.lost) == ("WebP", mode, ())
+    assert np.array_equal(page_.pixels, truth)
+    if lossless:
+        assert np.array_equal(truth, pixels)
+    darker = page_._replace(pixels=np.dstack([truth[..., :3] // 2, truth[..., 3:]]))
+    output = encode(kind, [darker])
+    (again,) = decode(output)[1]
+    error = np.abs(again.pixels.astype(int) - darker.pixels)
+    assert error.mean() < 2
+    assert error[..., 3:].max(initial=0) == 0
+    assert (error.max() == 0) == (b"VP8L" in output) == lossless
+    (tmp_path / "a.webp").write_bytes(content)
+    assert np.array_equal(read_image(tmp_path / "a.webp", 3), truth[..., :3])
+
+
+@pytest.mark.parametrize("lossless", [True, False])
+def test_webp_metadata_stays_and_the_rest_is_named(lossless, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "a camera"
+    metadata = {"exif": exif.tobytes(), "xmp": b"<x:xmpmeta/>", "icc_profile": b"a profile of 20 bytes"[:20]}
+    content = webp(SMOOTH, lossless=lossless, **metadata)
+    kind, (page_,) = decode(content)
+    with Image.open(io.BytesIO(encode(kind, [page_]))) as after:
+        assert after.getexif()[0x010F] == "a camera"
+        assert after.info["xmp"] == metadata["xmp"]
+        assert after.info["icc_profile"] == metadata["icc_profile"]
+    (tmp_path / "a.webp").write_bytes(content)
+    assert np.array_equal(read_image(tmp_path / "a.webp", 3), np.rot90(page_.pixels, -1))
+
+    more = content + b"MINE" + struct.pack("<I", 4) + b"data"
+    more = more[:4] + struct.pack("<I", len(more) - 8) + more[8:]
+    assert decode(more)[1][0].lost == ("the chunk MINE",)
+    assert decode(content + b"a video")[1][0].lost == ("7 bytes after the picture",)
+
+
+def riff(*chunks):
+    """Return a WebP file by hand, of chunks `(name, data)`."""
+    body = b"WEBP" + b"".join(n + struct.pack("<I", len(d)) + d + b"\0" * (len(d) % 2) for n, d in chunks)
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+def test_webp_metadata_that_its_header_does_not_announce_is_ignored(tmp_path):
+    """As viewers ignore it: with the orientation, the output would be turned."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    content = riff((b"VP8L", webp(SMOOTH, lossless=True)[20:]), (b"EXIF", exif.tobytes()[6:]))
+    kind, (page_,) = decode(content)
+    assert page_.lost == ("the chunk EXIF",)
+    with Image.open(io.BytesIO(encode(kind, [page_]))) as after:
+        assert 0x0112 not in after.getexif()
+    (tmp_path / "a.webp").write_bytes(content)
+    assert np.array_equal(read_image(tmp_path / "a.webp", 3), SMOOTH)
+
+
+def test_webp_that_is_animated_or_cut_is_refused(tmp_path):
+    first, file = Image.fromarray(SMOOTH), io.BytesIO()
+    first.save(file, "WEBP", save_all=True, append_images=[Image.fromarray(255 - SMOOTH)])
+    refused(file.getvalue(), tmp_path, "expected still images, got an animation of 2")
+    height, width = SMOOTH.shape[:2]
+    size = (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
+    picture = webp(SMOOTH, lossless=True)[12:]
+    frame = bytes(6) + size + (100).to_bytes(3, "little") + b"\0" + picture
+    one = riff((b"VP8X", b"\x02\0\0\0" + size), (b"ANIM", bytes(6)), (b"ANMF", frame))
+    assert Image.open(io.BytesIO(one)).size == (width, height)
+    refused(one, tmp_path, "expected still images, got an animation of 1")
+    content = webp(SMOOTH, lossless=True)
+    refused(content[:-2], tmp_path, "the WebP is cut")
+    half = len(content) // 2
+    refused(content[:4] + struct.pack("<I", half - 8) + content[8:half], tmp_path, "the WebP is damaged")
+
+
 # Other kinds of files, and the whole way.
 
 
 @pytest.mark.parametrize(
     ("content", "name"),
     [
-        (b"", "an empty file"), (b"RIFF\0\0\0\0WEBPVP8 ", "a WebP image; convert it to PNG"),
+        (b"", "an empty file"), (b"RIFF\0\0\0\0AVI LIST", "a video; convert it to PNG"),
         (b"GIF89a", "a GIF image"),
         (b"\0\0\0\x18ftypheic", "a HEIC image"), (b"\0\0\0\x18ftypavif", "an AVIF image"),
         (b"8BPS\0\1", "a Photoshop file"),
@@ -945,12 +1035,13 @@ def test_bmp_of_16_bits_keeps_the_bit_that_is_no_colour():
     ],
 )  # fmt: skip
 def test_other_kinds_are_named(content, name, tmp_path):
-    refused(content, tmp_path, f"expected PNG, JPEG, TIFF, BMP, .npy or .npz, got .*{name}")
+    refused(content, tmp_path, f"expected PNG, JPEG, TIFF, BMP, WebP, .npy or .npz, got .*{name}")
 
 
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "BMP"])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "BMP", "WebP"])
 def test_damaged_files_name_their_kind(kind, tmp_path):
-    start = {"PNG": b"\x89PNG\r\n\x1a\n", "JPEG": b"\xff\xd8\xff\xe0", "TIFF": b"II*\0", "BMP": b"BM"}[kind]
+    starts = {"PNG": b"\x89PNG\r\n\x1a\n", "JPEG": b"\xff\xd8\xff\xe0", "TIFF": b"II*\0", "BMP": b"BM"}
+    start = (starts | {"WebP": b"RIFF\x20\0\0\0WEBP"})[kind]
     refused(start + b"\1\2\3\4" * 9, tmp_path, kind)
 
 

@@ -12,10 +12,10 @@ ROOT = Path(__file__).parent.parent
 # Each entry names a module or a package; the longest entry that fits a module counts.
 LEVELS = [
     {"keras_dae", "keras_dae._util", "keras_dae.errors", "keras_dae.networks.geometry"},
-    {"keras_dae.config", "keras_dae.noise_names", "keras_dae.noise", "keras_dae.metrics"},
-    {"keras_dae.networks", "keras_dae.images"},
+    {"keras_dae.noise_names", "keras_dae.noise", "keras_dae.metrics", "keras_dae.networks"},
+    {"keras_dae.config", "keras_dae.images"},
     {"keras_dae.data", "keras_dae.runs", "keras_dae.report", "keras_dae.pretrained"},
-    {"keras_dae.torch_weights"},
+    {"keras_dae.torch_weights", "keras_dae.inspect"},
     {"keras_dae.denoise"},
     {"keras_dae.evaluate"},
     {"keras_dae.train"},

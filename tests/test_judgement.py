@@ -13,7 +13,7 @@ from keras_dae.errors import UserError
 from keras_dae.networks.autoencoder import build_autoencoder
 from keras_dae.runs.metrics_file import ImageMetrics
 from keras_dae.train.__main__ import main
-from keras_dae.train.judgement import check_not_constant, check_responds, problems, with_short_warmup
+from keras_dae.train.judgement import check_not_constant, check_responds, fitted_to_length, problems
 from keras_dae.train.run import train_and_evaluate
 
 
@@ -124,7 +124,7 @@ def test_worse_than_the_noisy_images(digits_npz, tmp_path, capsys):
 @pytest.mark.slow
 def test_useful(digits_npz, tmp_path, capsys):
     config = TrainConfig(
-        dataset=str(digits_npz), epochs=40, batch_size=16, initialization="he", learning_rate=0.006, beta_1=0.7
+        dataset=str(digits_npz), epochs=10, batch_size=4, initialization="he", learning_rate=0.006, beta_1=0.7
     )
     run = train_and_evaluate(config, tmp_path / "run")
     assert "***" not in capsys.readouterr().err
@@ -146,7 +146,7 @@ def test_useful(digits_npz, tmp_path, capsys):
     ],
 )
 def test_warmup_is_at_most_a_tenth(recipe, steps, warmup):
-    config = with_short_warmup(TrainConfig.from_recipe(recipe), steps)
+    config = fitted_to_length(TrainConfig.from_recipe(recipe), steps)
     assert config.warmup_steps == warmup
     assert config.differences(TrainConfig.from_recipe(recipe)) == ["warmup_steps"] * (
         warmup != RECIPES[recipe].get("warmup_steps", 0)

@@ -31,6 +31,8 @@ def test_all_names_have_a_model():
         ("poisson", 0.2, 1.0, 0.2),
         ("poisson", 0.2, 0.25, 0.1),
         ("poisson", 0.02, 0.25, 0.01),
+        ("poisson_gaussian", 0.2, 1.0, 0.2),
+        ("correlated", 0.2, 0.5, 0.2),
     ],
 )
 def test_moments(noise, factor, level, deviation):
@@ -50,6 +52,62 @@ def test_gaussian_is_normal_and_uniform_is_bounded():
 def test_poisson_counts_photons():
     counts = draw("poisson", 0.2) / 0.2**2
     np.testing.assert_allclose(counts, np.rint(counts), atol=1e-4)
+
+
+def test_the_share_of_shot_noise_is_drawn_for_each_image():
+    noisy = draw("poisson_gaussian", 0.2, tf.fill((400, 32, 32, 1), 0.25))
+    variances = noisy.var(axis=(1, 2, 3)) / 0.2**2  # 1 - share + share / 4
+    assert 0.2 < variances.min() < 0.3
+    assert 0.93 < variances.max() < 1.1
+    assert variances.mean() == pytest.approx(1 - 0.75 / 2, abs=0.03)
+
+
+def test_correlated_noise_has_the_autocorrelation_that_is_promised():
+    """That of w · m is w² times that of m; the mean of w² over U(0.5, 1) is 7 / 12. It is the same at all places."""
+    noise = draw("correlated", 0.1, tf.fill((1200, 47, 64, 1), 0.5)) - 0.5
+    for place in range(4):
+        for first, second in (
+            (noise[:, place], noise[:, place + 1]),
+            (noise[:, :, place], noise[:, :, place + 1]),
+            (noise[:, -2 - place], noise[:, -1 - place]),
+        ):
+            assert np.mean(first * second) / 0.01 == pytest.approx(0.75 * 7 / 12, abs=0.03)
+    for distance, expected in ((1, 0.75), (2, 0.3), (3, 0.05)):
+        for first, second in (
+            (noise[:, distance:], noise[:, :-distance]),
+            (noise[:, :, distance:], noise[:, :, :-distance]),
+        ):
+            assert np.mean(first * second) / 0.01 == pytest.approx(expected * 7 / 12, abs=0.01)
+    borders = [noise[:, 0], noise[:, -1], noise[:, :, 0], noise[:, :, -1]]
+    assert [border.std() for border in borders] == pytest.approx([0.1] * 4, rel=0.03)
+
+
+def test_photo_is_a_mixture():
+    noise = draw("photo", 0.1, tf.fill((300, 16, 16, 3), 0.5)) - 0.5
+    is_grey = np.ptp(noise, axis=-1).max(axis=(1, 2)) < 1e-6
+    in_bytes = (noise + 0.5) * 255
+    is_jpeg = np.abs(in_bytes - np.rint(in_bytes)).max(axis=(1, 2, 3)) < 1e-3
+    assert is_grey[~is_jpeg].mean() == pytest.approx(1 / 3, abs=0.1)
+    assert is_jpeg.mean() == pytest.approx(1 / 2, abs=0.1)
+    neighbours = np.mean(noise[:, 1:] * noise[:, :-1], axis=(1, 2, 3)) / noise.var(axis=(1, 2, 3))
+    assert (neighbours[~is_jpeg] > 0.15).mean() == pytest.approx(1 / 3, abs=0.12)
+    assert noise[~is_jpeg].std() == pytest.approx(0.1 * ((2 + 1 - 0.5 / 2) / 3) ** 0.5, rel=0.05)
+
+
+@pytest.mark.parametrize("level", [0.1, 0.5, 0.9])
+def test_photo_leaves_the_mean_as_it_was(level):
+    """Less than a quarter of a level of 255."""
+    noisy = draw("photo", 0.02, tf.fill((1500, 16, 16, 1), level))
+    assert noisy.mean() == pytest.approx(level, abs=0.25 / 255)
+
+
+def test_blocks_of_jpeg_begin_anywhere():
+    """A clean ramp saved by JPEG has steps between its blocks of 8 pixels."""
+    clean = tf.broadcast_to(tf.linspace(0.0, 1.0, 64)[None, None, :, None], (600, 24, 64, 1))
+    noisy = draw("photo", 1e-6, clean)
+    changes = np.abs(noisy - clean).sum(axis=(0, 1, 3))
+    by_column = changes.reshape(8, 8).sum(axis=0)
+    assert by_column.max() < 1.3 * by_column.min()
 
 
 @pytest.mark.parametrize(

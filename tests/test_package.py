@@ -48,11 +48,21 @@ def test_help_does_not_start_tensorflow(module):
 
 
 def test_training_help_states_the_defaults():
-    actions = {action.dest: action for action in parser()._actions}
+    others = {"--sigma", "--degrade"}  # other ways to say what an option says
+    actions = {action.dest: action for action in parser()._actions if not others & {*action.option_strings}}
     for field in dataclasses.fields(TrainConfig):
         values = field.default if isinstance(field.default, tuple) else (field.default,)
-        if field.name not in ("clip", "split") and None not in values:  # a rule of earlier runs is no option
+        if field.name not in ("clip", "flips", "split") and None not in values:  # a rule of earlier runs is no option
             assert f"(default: {' '.join(map(str, values))})" in actions[field.name].help
+
+
+def test_other_ways_to_say_the_noise(capsys):
+    assert vars(parser().parse_args(["--sigma", "0", "51"]))["noise_factor"] == [0, 0.2]
+    assert vars(parser().parse_args(["--degrade", "photo"]))["noise"] == ["photo"]
+    for twice in (["--sigma", "25", "--noise-factor", "0.1"], ["--degrade", "photo", "--noise", "gaussian"]):
+        with pytest.raises(SystemExit):
+            parser().parse_args(twice)
+        assert "not allowed with" in capsys.readouterr().err
 
 
 def test_recipe_seed_is_the_originals():
@@ -60,7 +70,7 @@ def test_recipe_seed_is_the_originals():
     assert (config.noise, config.noise_factor, config.clip) == (("gaussian",), (0.5,), True)
     assert (config.batch_size, config.epochs, config.learning_rate, config.schedule) == (100, 5, 0.001, "constant")
     assert config == TrainConfig()
-    assert set(RECIPES) == {"seed", "quick", "best"}
+    assert set(RECIPES) == {"seed", "quick", "best", "photo"}
 
 
 def test_config_round_trip():

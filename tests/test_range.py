@@ -147,7 +147,7 @@ def test_a_given_white_is_used_for_all_files(tmp_path, denoiser, capsys):
     saved(tmp_path, "a.png", TWELVE_BITS)
     saved(tmp_path, "b.png", TWELVE_BITS // 4)
     assert run(tmp_path, "--white", "4095") == 0
-    assert "white" not in capsys.readouterr().err
+    assert "white" not in capsys.readouterr().err.replace(str(tmp_path), "")
     made = np.asarray(Image.open(tmp_path / "out/b.png"))
     assert np.array_equal(made, expected(denoiser, TWELVE_BITS // 4, 4095))
 
@@ -155,7 +155,7 @@ def test_a_given_white_is_used_for_all_files(tmp_path, denoiser, capsys):
 def test_the_types_range_can_be_asked_for(tmp_path, denoiser, capsys):
     saved(tmp_path, "a.png", TWELVE_BITS)
     assert run(tmp_path, "--white", "type") == 0
-    assert "white" not in capsys.readouterr().err
+    assert "white" not in capsys.readouterr().err.replace(str(tmp_path), "")
     assert np.array_equal(np.asarray(Image.open(tmp_path / "out/a.png")), expected(denoiser, TWELVE_BITS, 65535))
 
 

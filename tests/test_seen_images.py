@@ -77,6 +77,20 @@ def test_its_own_test_images_are_measured(run, tmp_path):
         assert set(np.unique(measured(run, **overrides).clean)) == own
 
 
+def test_test_images_that_have_changed_are_noticed(run, tmp_path, capsys):
+    measured(run)
+    assert capsys.readouterr().err == ""
+    (tmp_path / "images" / names(run, "test")[0]).unlink()
+    measured(run)
+    assert f"test images in images are gone since {run} was trained" in capsys.readouterr().err
+    save(tmp_path / "images", range(100, 160))
+    count = measured(run).image_count
+    added = count - len(names(run, "test")) + 1
+    assert f"{added} of the {count} test images in images are new since {run} was" in capsys.readouterr().err
+    measured(run, dataset=save(tmp_path / "others", range(200, 240)))
+    assert capsys.readouterr().err == ""
+
+
 def test_from_another_working_folder(tmp_path, monkeypatch):
     save(tmp_path / "here/images", range(30))
     monkeypatch.chdir(tmp_path / "here")

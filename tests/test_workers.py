@@ -166,15 +166,23 @@ def trained_alone(config, batches, monkeypatch):
 
     from keras_dae.data.batches import epoch_plan, evaluation_images, validation_batches
     from keras_dae.train import fit as fit_module
+    from keras_dae.train.average import ValidateAverage
+    from keras_dae.train.judgement import fitted_to_length
 
     monkeypatch.setattr(fit_module.keras.optimizers, "Adam", sgd_training.sgd)
     keras.utils.set_random_seed(config.seed)
     dataset = load_dataset(config)
     noisy, clean = evaluation_images(dataset.validation, config)
     _, steps, _ = epoch_plan(dataset.train, config)
-    model = fit_module.compiled_model(config, clean.mean(), steps, 1)
-    validation = validation_batches(noisy, clean)
-    history = model.fit(batches, steps_per_epoch=steps, epochs=config.epochs, validation_data=validation, verbose=0)
+    model = fit_module.compiled_model(fitted_to_length(config, steps), clean.mean(), steps, 1)
+    history = model.fit(
+        batches,
+        steps_per_epoch=steps,
+        epochs=config.epochs,
+        validation_data=validation_batches(noisy, clean),
+        callbacks=[ValidateAverage()],
+        verbose=0,
+    )
     return model.get_weights(), history.history
 
 
