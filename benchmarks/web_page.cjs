@@ -17,7 +17,7 @@ async function measurePhotographs(page) {
     const file = new File([await canvas.convertToBlob({ type: "image/jpeg", quality: 0.9 })], "noise.jpg");
     const denoiser = new Denoiser();
     const times = {};
-    for (const model of models.filter(({ fixed_size, channels }) => !fixed_size || channels === 3)) {
+    for (const model of models.filter(({ tab }) => tab === "photograph")) {
       await denoiser.load(model.id, model.url);
       const after = document.querySelector("#after");
       let [pause, last, isRunning] = [0, performance.now(), true];
@@ -78,9 +78,9 @@ async function main(executablePath, url, rounds, picture) {
       const denoiser = new Denoiser();
       const times = {};
       let threads;
-      for (const { id, url, fixed_size, channels } of models) {
+      for (const { id, url, tab } of models) {
         ({ threads } = await denoiser.load(id, url));
-        if (!fixed_size || channels !== 1) continue;
+        if (tab !== "digits") continue;
         times[id] = [];
         for (const digit of digits) times[id].push((await denoiser.denoise(id, digit)).milliseconds);
       }

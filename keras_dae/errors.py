@@ -31,6 +31,12 @@ class CheckFailed(UserError):
     status = 1
 
 
+class SomeFailed(UserError):
+    """Some files could not be used. The work is done for all others."""
+
+    status = 1
+
+
 def run_command(command: Callable[..., Any], *args: Any, **kwargs: Any) -> int:
     """Call `command(*args, **kwargs)` and return the exit status: 0, the status of a `UserError`, or 130 after Ctrl-C.
 

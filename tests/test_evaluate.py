@@ -3,6 +3,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -143,6 +144,27 @@ def test_a_range_of_noise_is_drawn_as_in_training(digits_npz, tmp_path):
 
 
 @pytest.mark.slow
+def test_results_are_replaced_only_when_asked(run, tmp_path, capsys, monkeypatch):
+    out = tmp_path / "out"
+    command = [str(run), "--output-dir", str(out), "--limit", "4"]
+    assert main(command) == 0
+    (out / "evaluation.csv").write_text("kept")
+    assert_user_error(main(command), capsys.readouterr().err, f"{out} holds an evaluation; give --overwrite")
+    assert (out / "evaluation.csv").read_text() == "kept"
+    with monkeypatch.context() as patch:  # results that cannot be finished leave the earlier ones
+        patch.setattr("keras_dae.evaluate.results.plot_psnr", Mock(side_effect=OSError(28, "No space left on device")))
+        assert_user_error(main([*command, "--overwrite"]), capsys.readouterr().err, "No space left on device")
+    assert (out / "evaluation.csv").read_text() == "kept"
+    assert main([*command, "--overwrite"]) == 0
+    assert (out / "evaluation.csv").read_text() != "kept"
+    assert sorted(path.name for path in tmp_path.iterdir() if path.suffix != ".lock") == ["out"]
+    (tmp_path / "photographs").mkdir()
+    (tmp_path / "photographs" / "a.png").write_bytes(b"")
+    other = [str(run), "--output-dir", str(tmp_path / "photographs"), "--overwrite"]
+    assert_user_error(main(other), capsys.readouterr().err, "which is something else")
+
+
+@pytest.mark.slow
 def test_noise_that_is_not_clipped(run, tmp_path):
     rows = rows_of(evaluate([run], ["keras", "onnx"], [0.5], tmp_path, clip=False))
     assert rows["run [onnx]"].psnr.mean == pytest.approx(rows["run [keras]"].psnr.mean, 1e-5)
@@ -155,7 +177,7 @@ def test_a_folder_from_another_place_and_what_was_trained_on(photographs, tmp_pa
     run = train_and_evaluate(config, tmp_path / "run")
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    again = evaluate([run], limit=4, output_dir=tmp_path)
+    again = evaluate([run], limit=4, output_dir=tmp_path / "again")
     metrics = read_metrics(run / "metrics.json")
     assert (again.images, again.patches) == (metrics.images, metrics.patches)
     assert rows_of(again)["run"].psnr.mean == pytest.approx(metrics.test.psnr)
@@ -200,7 +222,7 @@ def test_no_run_or_artefact(run, tmp_path, capsys):
         assert_user_error(main([str(bare), "--backend", backend]), capsys.readouterr().err, f"expected {name} in")
     (tmp_path / "file").write_text("")
     options = ["--output-dir", str(tmp_path / "file" / "out")]
-    assert_user_error(main([str(run), *options]), capsys.readouterr().err, "cannot make the folder")
+    assert_user_error(main([str(run), *options]), capsys.readouterr().err, "cannot write")
     assert_user_error(main([str(run), "--noise-factor", "nan"]), capsys.readouterr().err, "noise_factor")
 
 

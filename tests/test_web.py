@@ -64,7 +64,7 @@ def test_site_is_complete(hollow):
     assert links
     assert all((hollow / link).is_file() for link in links)  # relative links to existing files
     assert not re.search(r"\son\w+=", page)
-    assert all(model["fixed_size"] and model["channels"] == 1 for model in models)
+    assert all(model["tab"] == "digits" for model in models)
     assert not (hollow / "photograph.jpg").exists()
     assert not any((hollow / "ort" / name).exists() for name in WEBGPU_FILES.values())
 
@@ -81,7 +81,7 @@ def test_site_with_photographs_is_complete(no_runtime, tmp_path):
     site = build_site(tmp_path / "site", runs, no_runtime)
     models = {model["id"]: model for model in listed(site)}
     assert list(models) == ["photo-float", "small-float", "mnist-float", "mnist-int8", "mnist-blind-float"]
-    assert [model["fixed_size"] for model in models.values()] == [False, True, True, True, True]
+    assert [model["tab"] for model in models.values()] == [*["photograph"] * 2, *["digits"] * 3]
     assert [model["channels"] for model in models.values()] == [3, 3, 1, 1, 1]
     grid = {"multiple": UNET.multiple, "min_padded_size": UNET.min_padded_size, "halo": UNET.halo}
     assert models["photo-float"]["grid"] == grid

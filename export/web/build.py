@@ -53,7 +53,7 @@ def build_site(
     check_replaceable(target, "a site", lambda folder: (folder / "models.js").is_file(), overwrite)
     with locked(target), staged_folder(target) as site:
         entries = _write_models(site, models)
-        photographs = not all(_is_for_digits(entry) for entry in entries)
+        photographs = any(entry["tab"] == "photograph" for entry in entries)
         for file in STATIC_FILES.iterdir():
             if photographs or file.name != PHOTOGRAPH:
                 shutil.copyfile(file, site / file.name)
@@ -76,10 +76,10 @@ def _write_models(site: Path, models: NamedRuns) -> list[dict[str, Any]]:
     (site / "models").mkdir()
     entries: list[dict[str, Any]] = []
     for name, run in models:
-        first_for_digits = not any(_is_for_digits(entry) for entry in entries)
+        is_first = not any(entry["tab"] == "digits" for entry in entries)
         entries.append(_write_model(site, name, "float", Path(run, "model.onnx")))
         int8 = Path(run, "model.int8.onnx")
-        if first_for_digits and _is_for_digits(entries[-1]) and int8.is_file():
+        if entries[-1]["tab"] == "digits" and is_first and int8.is_file():
             entries.append(_write_model(site, name, "int8", int8))
     (site / "models.js").write_text(f"export default {json.dumps(entries, indent=2)};\n", encoding="utf-8")
     return entries
@@ -101,16 +101,11 @@ def _describe(denoiser: Denoiser) -> dict[str, Any]:
     grid, trained_on = denoiser.grid, denoiser.trained_on
     return {
         "channels": denoiser.channels,
-        "fixed_size": trained_on.size is not None,
+        "tab": "photograph" if trained_on.size is None or denoiser.channels == 3 else "digits",
         "grid": {"multiple": grid.multiple, "min_padded_size": grid.min_padded_size, "halo": grid.halo},
         "trained_on": trained_on.describe() if trained_on.dataset else "",
         **{key: metadata[key] for key in ("dataset", "noise", "noise_factor") if key in metadata},
     }
-
-
-def _is_for_digits(entry: dict[str, Any]) -> bool:
-    """Return whether a model is for the tab with digits. page.js has the same rule."""
-    return entry["fixed_size"] and entry["channels"] == 1
 
 
 def _write_digits(path: Path) -> None:

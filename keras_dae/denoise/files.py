@@ -21,15 +21,9 @@ from keras_dae.denoise.outputs import local_states, without_finished
 from keras_dae.denoise.process_pool import check_not_in_worker, map_in_processes
 from keras_dae.denoise.white import White
 from keras_dae.denoise.work import Work, list_work, split_into_chunks
-from keras_dae.errors import UserError, printable
+from keras_dae.errors import SomeFailed, UserError, printable
 
 MAX_CHUNK_FILES, MAX_CHUNK_BYTES = 256, 2**20  # of what one process takes at a time; a larger file is a chunk alone
-
-
-class SomeFailed(UserError):
-    """Some files could not be denoised. All others are done."""
-
-    status = 1
 
 
 def denoise_files(

@@ -42,6 +42,7 @@ def parser(prog: str = "python -m keras_dae.evaluate") -> argparse.ArgumentParse
     add("--channels", type=int, choices=(1, 3), help="1 or 3 (the first run's; 1 for imported weights)")
     add("--limit", type=int, help="use only so many images")
     add("--output-dir", default=None, help="folder for the results (the folder evaluation in the first run)")
+    add("--overwrite", action="store_true", default=False, help="replace the results of an earlier evaluation")
     return parser
 
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from keras_dae._util.atomic import folder_to_replace, locked, staged_folder
 from keras_dae.config import TrainConfig
 from keras_dae.data.load import load_dataset
 from keras_dae.data.splits import DatasetSplits
@@ -17,6 +18,7 @@ from keras_dae.evaluate.loaders import open_backend
 from keras_dae.evaluate.ranked_images import RankedImages, worst_median_best
 from keras_dae.evaluate.trained_runs import check_unseen, distinct_names, evaluation_config, trained_noise
 from keras_dae.runs.evaluation import ContenderResult, Evaluation, NoiseLevel
+from keras_dae.runs.folder import check_replaceable
 from keras_dae.runs.noise_setting import NoiseSetting
 
 TUNING_IMAGES = 50  # validation images on which the parameters of the classical methods are chosen
@@ -52,6 +54,7 @@ def evaluate(
     noise_factors: Sequence[float] | None = None,
     output_dir: str | os.PathLike | None = None,
     bm3d: bool = False,
+    overwrite: bool = False,
     **overrides: Any,
 ) -> Evaluation:
     """Measure runs on the same noisy test images; write the results into a folder and return them.
@@ -66,11 +69,12 @@ def evaluate(
         output_dir: folder for the results; None for the folder `evaluation` in the first run, whose model card is then
             updated.
         bm3d: whether to measure BM3D, too, which is slow.
+        overwrite: whether to replace the results that the folder holds.
         overrides: fields of `TrainConfig` that differ from the first run's, such as `dataset`, `noise` or `limit`.
 
     Raises:
-        UserError: a run, an artefact, the images or BM3D's package are missing, the networks cannot take the images,
-            or a file cannot be written.
+        UserError: a run, an artefact, the images or BM3D's package are missing; the networks cannot take the images;
+            or the folder holds results already, or something else, or cannot be written.
     """
     folders = list(dict.fromkeys(map(str, runs)))
     config = evaluation_config(folders[0], overrides)
@@ -80,6 +84,8 @@ def evaluate(
             "--dataset to add noise to them"
         )
     # Everything that can be wrong with the request is checked before anything slow starts.
+    results = folder_to_replace(output_dir or Path(folders[0], "evaluation"))
+    check_replaceable(results, "an evaluation", lambda folder: (folder / "evaluation.json").is_file(), overwrite)
     level_configs = [replace(config, noise_factor=(factor,)) for factor in noise_factors or ()] or [config]
     folder_of = dict(zip(distinct_names(folders), folders))
     trained_for = {run: trained_noise(folder) for run, folder in folder_of.items()}
@@ -125,9 +131,11 @@ def evaluate(
         trained_for=trained_for,
         levels=tuple(levels),
     )
-    write_evaluation(Path(output_dir or Path(folders[0], "evaluation")), evaluation, pictures)
-    if output_dir is None:
-        write_model_card(folders[0])
+    with locked(results if output_dir else folders[0]):
+        with staged_folder(results) as folder:
+            write_evaluation(folder, evaluation, pictures)
+        if output_dir is None:
+            write_model_card(folders[0])
     return evaluation
 
 

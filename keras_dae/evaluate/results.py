@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from keras_dae._util.atomic import atomic_file
-from keras_dae.errors import UserError
 from keras_dae.evaluate.ranked_images import RankedImages
 from keras_dae.noise_names import describe_level
 from keras_dae.report.plots import plot_psnr, plot_ranked
@@ -18,17 +17,13 @@ def write_evaluation(folder: Path, evaluation: Evaluation, pictures: Mapping[str
     """Write evaluation.json, evaluation.csv, psnr.png and, for each run, ranked-<run>.png.
 
     Args:
-        folder: created if it is missing.
+        folder: an existing folder.
         evaluation: what was measured.
         pictures: name of a run -> its worst, median and best images.
 
     Raises:
         UserError: a file cannot be written.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot make the folder {folder}: {error.strerror}") from None
     write_evaluation_json(folder / "evaluation.json", evaluation)
     with (
         atomic_file(folder / "evaluation.csv") as temporary,

@@ -7,15 +7,9 @@ import warnings
 from collections.abc import Sequence
 
 from keras_dae._util.command import prepare_command
-from keras_dae.errors import UserError, printable, run_command
+from keras_dae.errors import SomeFailed, printable, run_command
 
 PICTURE_SUFFIXES = (".png", ".svg", ".pdf")
-
-
-class SomeSkipped(UserError):
-    """Some files could not be measured."""
-
-    status = 1
 
 
 def parser(prog: str = "python -m keras_dae.inspect") -> argparse.ArgumentParser:
@@ -90,7 +84,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m keras_dae.ins
         if report.skipped:
             print(*map(printable, report.skipped), sep="\n", file=sys.stderr)
             total = report.files + report.copies + report.constant + len(report.skipped)
-            raise SomeSkipped(f"{len(report.skipped)} of {total} files or pairs could not be measured, see above")
+            raise SomeFailed(f"{len(report.skipped)} of {total} files or pairs could not be measured, see above")
 
     return run_command(command)
 

@@ -6,8 +6,8 @@ import { connectDigits } from "./digits_tab.js";
 import MODELS from "./models.js"; // written by `python -m export web`
 import { connectPhotographs } from "./photograph_tab.js";
 
-const isForDigits = ({ fixed_size, channels }) => fixed_size && channels === 1;
-const PANELS = { photograph: MODELS.filter((model) => !isForDigits(model)), digits: MODELS.filter(isForDigits) };
+const TABS = ["photograph", "digits"];
+const PANELS = Object.fromEntries(TABS.map((name) => [name, MODELS.filter(({ tab }) => tab === name)]));
 
 /** Show one panel. */
 function show(name) {

@@ -20,7 +20,7 @@ import ray
 from pyarrow.fs import FileSystem, FileType
 
 from keras_dae.denoise.denoiser import model_file, open_denoiser
-from keras_dae.denoise.files import SomeFailed, print_summary
+from keras_dae.denoise.files import print_summary
 from keras_dae.denoise.notes import FileNote, summarize
 from keras_dae.denoise.outputs import FileState, without_finished
 from keras_dae.denoise.ray import parquet
@@ -30,7 +30,7 @@ from keras_dae.denoise.ray.filesystem import MAX_REQUESTS, atomic_stream, is_loc
 from keras_dae.denoise.ray.messages import ImageFailure, image_failure
 from keras_dae.denoise.white import White
 from keras_dae.denoise.work import Work, check_targets, split_into_chunks, without_outputs
-from keras_dae.errors import UserError, first_line
+from keras_dae.errors import SomeFailed, UserError, first_line
 from keras_dae.images.codec import DENOISABLE_SUFFIXES
 
 INPUT_SUFFIXES = (*DENOISABLE_SUFFIXES, parquet.SUFFIX)
