@@ -18,6 +18,7 @@ from keras_dae.data.digits import render_digits
 from keras_dae.denoise.__main__ import main as denoise
 from keras_dae.networks import NETWORKS
 from keras_dae.networks.geometry import AUTOENCODER
+from keras_dae.networks.unet import UNET
 
 ROOT = Path(__file__).parent.parent
 NAMES = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "saved_models/README.md")
@@ -129,7 +130,7 @@ def test_readme_is_short_and_begins_with_the_two_commands():
 def test_readme_knows_the_networks_geometry():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert AUTOENCODER.describe(1) in " ".join(text.split())
-    assert f"at most {AUTOENCODER.receptive_radius} pixels" in text
+    assert f"at most {AUTOENCODER.receptive_radius} pixels to each side (`unet`: {UNET.receptive_radius})" in text
 
 
 def test_table_of_the_networks():
