@@ -1,6 +1,5 @@
 import io
 import os
-import signal
 import struct
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import assert_user_error, run_module
+from dying_worker import dying_at_the_third
 from PIL import Image, ImageSequence, UnidentifiedImageError
 from PIL.TiffImagePlugin import AppendingTiffWriter
 
@@ -19,7 +19,6 @@ from export.to_onnx import export_onnx
 from keras_dae.config import TrainConfig
 from keras_dae.denoise import files
 from keras_dae.denoise.__main__ import main
-from keras_dae.denoise.chunk import denoise_chunk
 from keras_dae.denoise.denoiser import load_denoiser
 from keras_dae.denoise.work import Work, list_work, split_into_chunks
 from keras_dae.errors import UserError
@@ -320,17 +319,6 @@ def test_if_a_process_dies_only_its_file_fails(tree, model, tmp_path, monkeypatc
     assert "1 of 9 files could not be denoised" in error
     assert "3.png: its process died" in error
     assert len([path for path in (tmp_path / "out").rglob("*.png") if path.name[0] != "."]) == 8
-
-
-def dying_at_the_third(file, sha256, white):
-    denoiser = load_denoiser(file, threads=1)
-
-    def denoise(chunk):
-        if any(work.source.name == "3.png" for work in chunk):
-            os.kill(os.getpid(), signal.SIGKILL)
-        return denoise_chunk(denoiser, chunk)
-
-    return denoise
 
 
 def test_the_output_may_lie_in_the_input(tree, model, denoiser, capsys):

@@ -139,7 +139,9 @@ def test_a_range_of_noise_is_drawn_as_in_training(digits_npz, tmp_path):
     evaluation = evaluate([run])
     assert evaluation.levels[0].noise_factor == (0, 1)
     assert rows_of(evaluation)["blind"].trained_for_this
-    assert rows_of(evaluate([run], noise=("pepper",), output_dir=tmp_path))["blind"].trained_for_this is False
+    assert (
+        rows_of(evaluate([run], noise=("pepper",), output_dir=tmp_path / "pepper"))["blind"].trained_for_this is False
+    )
     assert "noise 0 to 1" in results_table(evaluation)
 
 
@@ -210,7 +212,7 @@ def test_imported_weights(run, digits_npz, tmp_path):
     evaluation = evaluate([tmp_path / "imported"], dataset=str(digits_npz))
     assert rows_of(evaluation)["imported"].trained_for_this is None
     assert "trained for unknown noise" in remarks(evaluation)[0]
-    assert rows_of(evaluation)["imported"].psnr == rows_of(evaluate([run], output_dir=tmp_path))["run"].psnr
+    assert rows_of(evaluation)["imported"].psnr == rows_of(evaluate([run], output_dir=tmp_path / "run"))["run"].psnr
     assert read_evaluation(tmp_path / "imported" / "evaluation" / "evaluation.json") == evaluation
 
 

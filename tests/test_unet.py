@@ -1,12 +1,12 @@
 """The network `unet`: what it computes, its training, and that nothing that works for the autoencoder is missing."""
 
+import importlib.util
 import json
 
 import numpy as np
 import onnx
 import pytest
 
-from export.artefacts import EXPORT_FORMATS
 from export.graph.layers import as_convolution
 from export.parity.cases import reference
 from export.run import export_run
@@ -21,6 +21,8 @@ from keras_dae.networks.keras_file import load_model, save_model
 from keras_dae.networks.unet import UNET, build_unet
 from keras_dae.runs.folder import default_name, load_config
 from keras_dae.train.run import train_and_evaluate
+
+FORMATS = {"saved_model", "onnx", *(["litert"] if importlib.util.find_spec("ai_edge_litert") else [])}
 
 
 def network(channels=1):
@@ -183,7 +185,7 @@ def trained(tmp_path_factory):
         Image.fromarray(smooth_picture(80, 72, index)).save(folder / f"{index}.png")
     config = TrainConfig.from_recipe("photo", dataset=str(folder), channels=3, epochs=2, patch_size=32, batch_size=8)
     run = train_and_evaluate(config, folder.parent / "unet-run")
-    export_run(run, formats=[name for name in EXPORT_FORMATS if name != "int8"])
+    export_run(run, formats=FORMATS)
     return run
 
 
@@ -204,7 +206,7 @@ class TestTraining:
 
     def test_every_export_equals_keras(self, trained):
         entries = json.loads((trained / "parity.json").read_text())
-        assert set(entries) == {"saved_model", "onnx", "litert"}
+        assert set(entries) == FORMATS
         for entry in entries.values():
             assert entry["max_abs_error"] <= entry["tolerance"] == 1e-5
         assert entries["saved_model"]["png_max_abs_error"] <= 1
