@@ -5,6 +5,7 @@
 const readline = require("readline");
 const puppeteer = require("puppeteer-core");
 
+const PATIENCE = 120_000; // milliseconds: of a busy machine
 const READY = "main[data-ready][aria-busy=false]"; // everything is loaded, and nothing is being denoised
 
 const scenarios = {
@@ -442,6 +443,7 @@ async function pixels(page) {
 /** Run one scenario in a new page. */
 async function run(browser, { scenario, url, without, adapter, ready = READY, ...rest }) {
   const page = await browser.newPage();
+  page.setDefaultTimeout(PATIENCE);
   const [errors, requests] = [[], []];
   const isError = (message) => ["error", "warn"].includes(message.type()) && message.text() !== "No available adapters.";
   page.on("console", (message) => isError(message) && errors.push(message.text())); // without WebGPU, Chromium says so
@@ -455,7 +457,7 @@ async function run(browser, { scenario, url, without, adapter, ready = READY, ..
   }
   try {
     await page.goto(url);
-    await page.waitForSelector(ready, { timeout: 20000 });
+    await page.waitForSelector(ready);
     const worker = page.workers().find((worker) => worker.url().endsWith("/worker.js")); // its threads do not answer
     const names = () => performance.getEntriesByType("resource").map((entry) => entry.name);
     if (worker) requests.push(...(await worker.evaluate(names)));
@@ -469,7 +471,7 @@ async function run(browser, { scenario, url, without, adapter, ready = READY, ..
 
 async function main(executablePath, flags) {
   const args = ["--no-sandbox", "--disable-background-networking", ...flags];
-  const browser = await puppeteer.launch({ executablePath, args, protocolTimeout: 20000 });
+  const browser = await puppeteer.launch({ executablePath, args, protocolTimeout: PATIENCE });
   for await (const line of readline.createInterface({ input: process.stdin })) {
     console.log(JSON.stringify(await run(browser, JSON.parse(line))));
   }

@@ -75,11 +75,11 @@ def test_closed_streams(digits, tmp_path):
     np.save(tmp_path / "digit.npy", digits[0])
     job = f"{sys.executable} -m keras_dae.denoise --model mnist"
     for options in ("digit.npy --output-dir out 2>&-", "digit.npy --output-dir all <&- >&- 2>&-"):
-        done = subprocess.run(f"{job} {options}", shell=True, cwd=tmp_path, timeout=60)
+        done = subprocess.run(f"{job} {options}", shell=True, cwd=tmp_path, timeout=300)
         assert done.returncode == 0
     assert (tmp_path / "all/digit.npy").read_bytes() == (tmp_path / "out/digit.npy").read_bytes()
     for options, expected in (("- <&-", "an image on standard input"), ("- <digit.npy >&-", "an open standard output")):
-        done = subprocess.run(f"{job} {options}", shell=True, cwd=tmp_path, timeout=60, capture_output=True, text=True)
+        done = subprocess.run(f"{job} {options}", shell=True, cwd=tmp_path, timeout=300, capture_output=True, text=True)
         assert_user_error(done.returncode, done.stderr, f"expected {expected}")
 
 

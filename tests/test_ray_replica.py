@@ -122,9 +122,9 @@ def test_more_pixels_than_a_replica_holds_are_refused_with_503(made):
     async def send():
         servable.gate.clear()
         sent = [asyncio.ensure_future(server(request(BODY))) for _ in range(5)]
-        done, waiting = await asyncio.wait(sent, timeout=20, return_when=asyncio.FIRST_COMPLETED)
+        done, waiting = await asyncio.wait(sent, timeout=100, return_when=asyncio.FIRST_COMPLETED)
         while len(done) < 3:
-            more, waiting = await asyncio.wait(waiting, timeout=20, return_when=asyncio.FIRST_COMPLETED)
+            more, waiting = await asyncio.wait(waiting, timeout=100, return_when=asyncio.FIRST_COMPLETED)
             done |= more
         servable.gate.set()
         return [answer.result() for answer in done], await asyncio.gather(*waiting)

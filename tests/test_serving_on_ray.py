@@ -116,7 +116,7 @@ def predict(channel):
 
 
 def post(body, path=":predict"):
-    return requests.post(f"{MODEL}{path}", data=body if isinstance(body, bytes) else json.dumps(body), timeout=60)
+    return requests.post(f"{MODEL}{path}", data=body if isinstance(body, bytes) else json.dumps(body), timeout=300)
 
 
 def png(height, width, seed=0, mode="L"):
@@ -195,7 +195,7 @@ def test_labels(server, predict):
     noisy = np.zeros((1, 20, 20, 1), np.float32)
     body = {"inputs": noisy.tolist()}
     assert post(body, "/labels/stable:predict").json() == post(body, "/versions/1:predict").json()
-    assert requests.get(f"{MODEL}/labels/stable/metadata", timeout=60).status_code == 200
+    assert requests.get(f"{MODEL}/labels/stable/metadata", timeout=300).status_code == 200
     assert post(body, "/labels/canary:predict").status_code == 404  # version 2, which is not there
     asked = request(noisy=noisy)
     asked.model_spec.version_label = "stable"
@@ -223,14 +223,14 @@ def test_floats(server, predict, saved_model):
 def test_status_and_metadata(server, channel, saved_model):
     state = {"error_code": "OK", "error_message": ""}
     status = {"model_version_status": [{"version": "1", "state": "AVAILABLE", "status": state}]}
-    assert requests.get(MODEL, timeout=60).json() == status
+    assert requests.get(MODEL, timeout=300).json() == status
     asked = get_model_status_pb2.GetModelStatusRequest()
     asked.model_spec.name = "denoiser"
     assert model_service_pb2_grpc.ModelServiceStub(channel).GetModelStatus(asked) == json_format.ParseDict(
         status, get_model_status_pb2.GetModelStatusResponse()
     )
 
-    metadata = requests.get(f"{MODEL}/versions/1/metadata", timeout=60).json()
+    metadata = requests.get(f"{MODEL}/versions/1/metadata", timeout=300).json()
     assert metadata["model_spec"] == {"name": "denoiser", "signature_name": "", "version": "1"}
     signatures = get_model_metadata_pb2.SignatureDefMap()
     json_format.ParseDict(metadata["metadata"]["signature_def"], signatures)
@@ -314,10 +314,10 @@ def test_bad_rest_requests(server, code, path, body):
 
 def test_no_such_model_or_path(server):
     for url in (f"{MODEL}2", f"{MODEL}2/metadata", f"{MODEL}/versions/7"):
-        answer = requests.get(url, timeout=60)
+        answer = requests.get(url, timeout=300)
         assert answer.status_code == 404
         assert "Servable not found" in answer.json()["error"]
-    assert requests.get(f"{URL}/v1/other", timeout=60).json() == {"error": "Malformed request: GET /v1/other"}
+    assert requests.get(f"{URL}/v1/other", timeout=300).json() == {"error": "Malformed request: GET /v1/other"}
 
 
 def promising(shape, dtype, **values):
@@ -350,7 +350,7 @@ def promising(shape, dtype, **values):
 )
 def test_bad_grpc_requests(predict, code, asked):
     with pytest.raises(grpc.RpcError) as caught:
-        predict(asked(), timeout=60)
+        predict(asked(), timeout=300)
     assert caught.value.code() == grpc.StatusCode[code], caught.value.details()
     assert caught.value.details()
 
@@ -409,7 +409,7 @@ def test_ports_that_are_open_to_all_refuse_strangers(server, predict):
                 prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict,
             ):
                 with pytest.raises(grpc.RpcError) as caught:
-                    call(request(noisy=np.zeros((1, 20, 20, 1), np.float32)), timeout=10)
+                    call(request(noisy=np.zeros((1, 20, 20, 1), np.float32)), timeout=60)
                 codes.add(caught.value.code().name)
     assert codes <= {"UNAUTHENTICATED", "PERMISSION_DENIED", "UNIMPLEMENTED"}
     assert "UNAUTHENTICATED" in codes
@@ -424,7 +424,7 @@ def test_only_loopback(server, port):
 
 def run_app(*arguments):
     command = [sys.executable, "-m", "export.serving.ray_app", *map(str, arguments)]
-    done = subprocess.run(command, env={**os.environ, **TOKEN}, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, env={**os.environ, **TOKEN}, capture_output=True, text=True, timeout=300)
     return done.returncode, done.stderr
 
 
@@ -441,8 +441,8 @@ def test_serve_is_running_already(server):
         assert_user_error(*port.result(), "Ray Serve is already running there with port 8501, not port 8502")
         assert_user_error(*other.result(), "Prefix / is being used by application", "denoiser")
         assert_user_error(*name.result(), "got denoiser, which is running on that cluster already", "--replace")
-    assert requests.get(MODEL, timeout=60).status_code == 200
-    assert requests.get(f"{MODEL[:-8]}other", timeout=60).status_code == 404
+    assert requests.get(MODEL, timeout=300).status_code == 200
+    assert requests.get(f"{MODEL[:-8]}other", timeout=300).status_code == 404
 
 
 def test_a_port_that_is_taken(server):

@@ -257,7 +257,7 @@ def test_a_killed_worker_ends_all_and_all_continue(network, digits, tmp_path):
     with training(network, *commands["killed"]) as processes:
         until(lambda: list(tmp_path.glob("killed.partial/checkpoint/epoch-*")))
         processes[1].kill()
-        ((status, output),) = ends(processes[:1], 60)
+        ((status, output),) = ends(processes[:1], 200)
     assert status == 1
     assert "error: another worker has ended" in output
     assert "Traceback" not in output
@@ -270,7 +270,7 @@ def test_a_killed_worker_ends_all_and_all_continue(network, digits, tmp_path):
     assert_same_run(tmp_path / "whole", tmp_path / "killed")
 
 
-def until(condition, seconds=60):
+def until(condition, seconds=200):
     """Wait until a condition holds."""
     end = time.monotonic() + seconds
     while not condition():
@@ -282,7 +282,7 @@ def until(condition, seconds=60):
 def test_workers_with_other_options(network, digits_npz, tmp_path):
     options = ["-m", "keras_dae.train", "--dataset", digits_npz, "--no-export", "--output-dir", tmp_path / "run"]
     with training(network, [*options, "--epochs", 3], [*options, "--epochs", 4]) as processes:
-        (_, first), (status, second) = ends(processes, 60)
+        (_, first), (status, second) = ends(processes, 200)
     assert_user_error(status, second, "epochs 4 here", "epochs 3 on worker 0")
     assert_user_error(2, first, "epochs 3 here", "epochs 4 on worker 1")
 
@@ -291,7 +291,7 @@ def test_workers_with_other_options(network, digits_npz, tmp_path):
 def test_a_worker_that_does_not_start(network, digits_npz, tmp_path):
     program = "from keras_dae.train import __main__ as train, workers; workers.JOIN_TIMEOUT = 3; exit(train.main())"
     with training(network, ["-c", program]) as processes:
-        ((status, output),) = ends(processes, 60)
+        ((status, output),) = ends(processes, 200)
     assert status == 1
     assert "worker 0 of 2: exits with status 1 unless all start within 3 seconds" in output
     assert "Traceback" not in output
