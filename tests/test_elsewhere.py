@@ -83,9 +83,9 @@ def test_saved_model_cli(folder):
     assert_equal_floats(folder, np.load(folder / "cli" / "denoised.npy"))
 
 
-@pytest.mark.slow
-def test_loader_by_tag_in_cpp(folder):
-    """TensorFlow's C++ loader, which TF Serving uses, with the libraries in the Python package."""
+@pytest.fixture(scope="session")
+def cpp_loader(tmp_path_factory):
+    """The compiled example of TensorFlow's C++ loader, with the libraries in the Python package."""
     if not shutil.which("g++"):
         pytest.skip("g++ is not installed")
     import tensorflow as tf
@@ -93,10 +93,16 @@ def test_loader_by_tag_in_cpp(folder):
     libraries = tf.sysconfig.get_lib()
     links = ["-Wl,--no-as-needed", "-l:libtensorflow_cc.so.2", "-l:libtensorflow_framework.so.2"]
     places = [f"-L{libraries}", f"-Wl,-rpath,{libraries}"]
-    source, program = EXAMPLES / "load_saved_model.cc", folder / "load_saved_model"
+    source, program = EXAMPLES / "load_saved_model.cc", tmp_path_factory.mktemp("cpp") / "load_saved_model"
     run("g++", "-w", *tf.sysconfig.get_compile_flags(), source, "-o", program, *places, *links)
+    return program
+
+
+@pytest.mark.slow
+def test_loader_by_tag_in_cpp(folder, cpp_loader):
+    """TensorFlow's C++ loader, which TF Serving uses."""
     images = [folder / "noisy.f32", folder / "cpp.f32", folder / "noisy.png", folder / "cpp.png"]
-    run(program, folder / "saved_model", *SIZE, *images)
+    run(cpp_loader, folder / "saved_model", *SIZE, *images)
     assert_equal_floats(folder, np.fromfile(folder / "cpp.f32", np.float32))
     assert_equal_png(folder, "cpp.png")
 

@@ -429,10 +429,11 @@ class TestRun:
     @pytest.mark.slow
     def test_train_exports(self, digits_npz, tmp_path, few_cases):
         config = TrainConfig(dataset=str(digits_npz), epochs=1, batch_size=16, initialization="he")
-        formats = ["onnx", "int8"]
-        run = train_and_evaluate(
-            config, tmp_path / "run", finish=lambda folder, dataset: export_run(folder, formats=formats, dataset=dataset)
-        )
+
+        def finish(folder, dataset):
+            export_run(folder, formats=["onnx", "int8"], dataset=dataset)
+
+        run = train_and_evaluate(config, tmp_path / "run", finish=finish)
         assert {"model.onnx", "model.int8.onnx", "parity.json"} < {path.name for path in run.iterdir()}
 
 
