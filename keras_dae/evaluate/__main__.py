@@ -29,10 +29,15 @@ def parser(prog: str = "python -m keras_dae.evaluate") -> argparse.ArgumentParse
     add("--clean-dir", help="folder of the same images without noise")
     add("--white", type=white, help="16-bit images: auto, type, or the number that becomes 1 (the first run's)")
     add("--data-dir", help="folder to look for mnist and fashion_mnist in first")
-    add("--noise", nargs="+", choices=NOISES, help="several: one is drawn for each image (the first run's)")
+    add("--noise", nargs="+", choices=NOISES, help="if several, each image gets one of them (the first run's)")
     level = parser.add_mutually_exclusive_group()
     level.add_argument(
-        "--noise-factor", dest="noise_factors", nargs="+", type=float, metavar="F", help="levels (the first run's)"
+        "--noise-factor",
+        dest="noise_factors",
+        nargs="+",
+        type=float,
+        metavar="F",
+        help="levels to measure (the first run's)",
     )
     level.add_argument(
         "--sigma", dest="noise_factors", nargs="+", type=sigma, metavar="S", help="levels on the scale from 0 to 255"

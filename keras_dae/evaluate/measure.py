@@ -132,8 +132,8 @@ def evaluate(
         levels=tuple(levels),
     )
     with locked(results if output_dir else folders[0]):
-        with staged_folder(results) as folder:
-            write_evaluation(folder, evaluation, pictures)
+        with staged_folder(results) as staged:
+            write_evaluation(staged, evaluation, pictures)
         if output_dir is None:
             write_model_card(folders[0])
     return evaluation

@@ -130,9 +130,9 @@ def _correlated(report: NoiseReport) -> list[str]:
     if report.deviation < NEAR_FLOOR:
         said.append("That is weak. If the images look clean, they need no denoising.")
     said.append(
-        "Ways out: clean images of the same kind (--dataset CLEAN --degrade photo); pairs of noisy and clean images "
-        "(--noisy-dir, --clean-dir); the camera's raw files, before demosaicing and JPEG; or a model that was trained "
-        "on such noise."
+        "Ways out: clean images of the same kind (--recipe photo --dataset CLEAN --degrade photo); pairs of noisy and "
+        "clean images (--noisy-dir, --clean-dir); the camera's raw files, before demosaicing and JPEG; or a model that "
+        "was trained on such noise."
     )
     return said
 

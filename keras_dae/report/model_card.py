@@ -108,7 +108,8 @@ LIMITS = """
 ## Limits
 
 - The model was trained on images of {dataset[name]} with {noise}. On other images or noise it is likely to do worse. To
-  measure it: `python -m keras_dae.evaluate . --dataset FOLDER --noise NAME --noise-factor LEVELS`.
+  measure it: `python -m keras_dae.evaluate . --dataset FOLDER --noise NAME --noise-factor LEVELS
+  --output-dir measured`.
 - The training minimizes the {loss}. Where the noise hides the original, the output is the {middle} of what it
   could have been. That is blurred, it may be wrong, and nothing in the output says where. Do not use it alone to decide
   what a mark on a document, a part or a body is.

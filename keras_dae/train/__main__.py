@@ -63,7 +63,7 @@ def parser(prog: str = "python -m keras_dae.train") -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="Defaults are those of the recipe `seed`, which is the training of the PyTorch original.\n"
         "`quick` reaches its quality in one epoch. `best` trains longer and better. `photo` trains the network `unet` "
-        "for photographs with noise of any level up to 55 of 255.",
+        "for photographs with Gaussian noise of any level up to 55 of 255.",
     )
     parser.add_argument("--recipe", choices=RECIPES, help=_with_default("set of defaults", "recipe"))
     parser.add_argument(
@@ -105,7 +105,7 @@ def _add_image_options(group: argparse._ArgumentGroup) -> None:
     )
     add("--data-dir", help="folder with mnist and fashion_mnist, searched before KERAS_DAE_DATA and Keras's cache")
     add("--noisy-dir", help="folder of real noisy images, with --clean-dir; then no noise is added")
-    add("--clean-dir", help="folder of the same images without noise, with the same file names")
+    add("--clean-dir", help="folder of the same images without noise, with the same file names and sizes")
     add("--channels", type=int, choices=(1, 3), help=_with_default("1 for grey, 3 for RGB", "channels"))
     add(
         "--white",
@@ -145,7 +145,7 @@ def _add_noise_options(group: argparse._ArgumentGroup) -> None:
         dest="noise",
         nargs=1,
         choices=("photo",),
-        help="what real photographs have: --noise photo",
+        help="add noise like that of real photographs; the same as --noise photo",
     )
     level = group.add_mutually_exclusive_group()
     level.add_argument(
@@ -185,20 +185,24 @@ def _add_training_options(group: argparse._ArgumentGroup) -> None:
     add("--learning-rate", type=float, help=_with_default("peak of Adam's learning rate", "learning_rate"))
     add("--beta-1", type=float, help=_with_default("Adam's decay rate of the first moments", "beta_1"))
     add("--beta-2", type=float, help=_with_default("Adam's decay rate of the second moments", "beta_2"))
-    add("--schedule", choices=SCHEDULES, help=_with_default("of the learning rate", "schedule"))
+    add("--schedule", choices=SCHEDULES, help=_with_default("course of the learning rate", "schedule"))
     add("--warmup-steps", type=int, help=_with_default("steps until the learning rate's peak", "warmup_steps"))
     add("--loss", choices=LOSSES, help=_with_default("mean squared or mean absolute error", "loss"))
     add("--clip-norm", type=float, metavar="NORM", help="largest norm of the gradients of a step (default: no limit)")
     add("--average", type=float, metavar="RATE", help="keep a moving average of the weights with this decay rate")
-    add("--initialization", choices=INITIALIZATIONS, help=_with_default("of the weights", "initialization"))
+    add(
+        "--initialization",
+        choices=INITIALIZATIONS,
+        help=_with_default("method of the initial weights", "initialization"),
+    )
     add("--early-stopping", type=int, metavar="EPOCHS", help="stop after this many epochs without improvement")
-    add("--seed", type=int, help=_with_default("of initial weights, split, order and noise", "seed"))
+    add("--seed", type=int, help=_with_default("random seed of initial weights, split, order and noise", "seed"))
 
 
 def _add_output_options(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
-    add("--output-dir", default=None, help="run folder (default: saved_models/<dataset>-[<network>-]<noise>-<factor>)")
-    add("--overwrite", action="store_true", default=False, help="replace a finished run")
+    add("--output-dir", default=None, help="run folder (default: below saved_models, named after images and noise)")
+    add("--overwrite", action="store_true", default=False, help="replace a finished run, or drop an interrupted one")
     add(
         "--resume-anyway",
         action="store_true",
