@@ -26,7 +26,7 @@ MAX_REQUESTS = 64  # that a replica has begun
 MAX_QUEUED_REQUESTS = 1000  # for each replica; further requests are answered with "unavailable"
 TARGET_REQUESTS = 8  # Serve starts another replica when each of them has more requests than this
 # What a replica holds at most, of all requests that it has begun. On one core the pixels take about 6 seconds with the
-# network autoencoder and 30 with unet, which is less than REQUEST_TIMEOUT.
+# network autoencoder and 20 with unet, which is less than REQUEST_TIMEOUT.
 REPLICA_BYTES, REPLICA_PIXELS = 4 * MAX_BYTES, 2 * MAX_PIXELS
 QUIET_LOGGING = {"log_level": "ERROR", "enable_access_log": False}
 

@@ -18,7 +18,7 @@ from keras_dae.denoise.batching import Failed, denoise_contents
 from keras_dae.denoise.denoiser import load_denoiser
 
 MAX_BYTES = 64 * 2**20  # in a request
-MAX_PIXELS = 2**24  # in all images of a request; one core takes about 3 seconds for them with autoencoder, 15 with unet
+MAX_PIXELS = 2**24  # in all images of a request; one core takes about 3 seconds for them with autoencoder, 10 with unet
 LABELS = {"stable": 1, "canary": 2}  # label -> version, as in ../tf_serving/models.config
 # Name -> its input and its output.
 SIGNATURES = {"serving_default": ("noisy", "denoised"), "denoise_image": ("image_bytes", "denoised_bytes")}
