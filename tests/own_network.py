@@ -22,7 +22,7 @@ REPORTS = "KERAS_DAE_TEST_REPORTS"  # set for the inner pytest: the file that it
 OUTSIDE_ADDRESS = "192.0.2.1"  # the machine has this address in the namespace, as one that others would see
 COMMAND = [*ALONE, "sh", "-c", f'ip address add {OUTSIDE_ADDRESS}/32 dev lo && exec "$@"', "--"]
 COMMAND += [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-n", "0"]
-TIMEOUT = 300  # seconds for all tests of a module
+TIMEOUT = 1200  # seconds for all tests of a module, on a busy machine
 
 why_not = functools.cache(why_not)
 

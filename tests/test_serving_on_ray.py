@@ -52,11 +52,35 @@ CLIENTS = 8
 TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "1" * 32}
 
 
+ATTEMPTS = 3  # Ray gives up when its processes take more than a minute to start, which happens on a busy machine
+
+
 @pytest.fixture(scope="module")
 def server():
     """The process of the app, with two replicas."""
+    for _ in range(ATTEMPTS):
+        process = start_app()
+        line = process.stdout.readline()
+        if line.startswith(MODEL):
+            break
+        output = line + process.communicate(timeout=100)[0]  # its error is on standard error
+    else:
+        pytest.fail(f"the app did not start; it printed: {output}")
+    try:
+        yield process
+        started = descendants(process.pid)
+        os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does
+        assert process.wait(100) == 130
+        time.sleep(1)
+        assert not set(started) & set(descendants(1)), "processes were left behind"
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def start_app():
     command = [sys.executable, "-m", "export.serving.ray_app", RUN, "--replicas", "2", "2"]
-    process = subprocess.Popen(
+    return subprocess.Popen(
         command,
         env={**os.environ, **TOKEN},
         stdout=subprocess.PIPE,
@@ -65,17 +89,6 @@ def server():
         # A shell that starts the tests in the background has its children ignore SIGINT.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    try:
-        assert process.stdout.readline().startswith(MODEL)
-        yield process
-        started = descendants(process.pid)
-        os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does
-        assert process.wait(30) == 130
-        time.sleep(1)
-        assert not set(started) & set(descendants(1)), "processes were left behind"
-    finally:
-        process.kill()
-        process.communicate()
 
 
 def descendants(ancestor):

@@ -271,8 +271,8 @@ def _started(http, grpc):
         yield
         return
     timeout = {"request_timeout_s": REQUEST_TIMEOUT}
-    serve.start(http_options=http | timeout, grpc_options=grpc | timeout, logging_config=QUIET_LOGGING)
     try:
+        serve.start(http_options=http | timeout, grpc_options=grpc | timeout, logging_config=QUIET_LOGGING)
         yield
     finally:
         serve.shutdown()
