@@ -36,7 +36,7 @@ RAY_ENVIRONMENT = {
     "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
     "RAY_SERVE_LOG_TO_STDERR": "0",
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2",  # by default, ending takes half a minute
-    # On a busy machine, Serve would restart a proxy again and again that takes longer than 5 and 10 seconds, its default.
+    # By default 5 and 10 seconds, after which Serve restarts a proxy: on a busy machine again and again.
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "120",
     "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "60",
     "RAY_SERVE_GRPC_MAX_MESSAGE_SIZE": str(MAX_BYTES),
