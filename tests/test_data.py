@@ -4,7 +4,7 @@ from conftest import smooth_picture
 from PIL import Image
 
 from keras_dae.config import TrainConfig
-from keras_dae.data.batches import training_batches
+from keras_dae.data.batches import evaluation_images, training_batches
 from keras_dae.data.load import load_dataset
 from keras_dae.data.pairs import matched_pairs
 from keras_dae.data.patches import PatchStream
@@ -269,6 +269,13 @@ class TestPairs:
             assert np.array_equal(np.rint(255 * clean) // 2, np.rint(255 * noisy))
         for held in (dataset.test, dataset.validation):
             assert np.array_equal(held.clean // 2, held.noisy)
+        for held in (
+            dataset.test,
+            dataset.validation,
+        ):  # what is measured: the denoised noisy images, against the clean
+            noisy, clean = evaluation_images(held, TrainConfig(**pairs))
+            assert np.array_equal(np.rint(255 * clean), held.clean)
+            assert np.array_equal(np.rint(255 * noisy), held.clean // 2)
         noisy, clean = next(iter(training_batches(dataset.train, TrainConfig(**pairs, batch_size=4))))
         assert clean.numpy().mean() > 1.8 * noisy.numpy().mean()  # the input, and the target
 

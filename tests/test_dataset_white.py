@@ -129,6 +129,12 @@ def test_floats_have_no_white(tmp_path):
         load_dataset(TrainConfig(dataset=str(tmp_path / "floats.npy"), white=4095))
 
 
+def test_a_white_beyond_8_bits(tmp_path):
+    np.save(tmp_path / "grey.npy", np.arange(16 * 28 * 28, dtype=np.uint8).reshape(16, 28, 28))
+    with pytest.raises(UserError, match="expected --white from 1 to 255, the largest value of 8-bit images, got 4095"):
+        load_dataset(TrainConfig(dataset=str(tmp_path / "grey.npy"), white=4095))
+
+
 def test_a_declared_white_is_taken(tmp_path):
     """TIFF tag 281, MaxSampleValue."""
     (tmp_path / "camera").mkdir()

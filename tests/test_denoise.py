@@ -10,6 +10,7 @@ import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from export.parity.cases import reference
 from export.to_onnx import export_onnx
@@ -155,6 +156,22 @@ def test_many_small_images_are_run_in_batches(denoisers, monkeypatch):
 def test_wrong_images(denoisers, image, expected):
     with pytest.raises(UserError, match=expected):
         denoisers[1](image)
+
+
+@pytest.mark.parametrize("white", ["Auto", "4095", b"auto", 4095.0])
+def test_wrong_white(denoisers, white):
+    with pytest.raises(UserError, match="expected white to be an integer, 'auto' or 'type', got"):
+        denoisers[1](np.zeros((8, 8), np.uint16), white=white)
+
+
+def test_masked_pixels_and_palettes_are_refused(denoisers):
+    image = np.zeros((8, 8), np.uint8)
+    palette = Image.fromarray(image).convert("P")
+    for refused in (np.ma.masked_equal(image, 0), palette):
+        with pytest.raises(UserError, match="got a masked array or palette indices"):
+            denoisers[1](refused)
+    assert np.array_equal(denoisers[1](np.ma.array(image)), denoisers[1](image))  # nothing is masked
+    assert np.array_equal(denoisers[1](palette.convert("L")), denoisers[1](image))
 
 
 def test_rounding_beyond_one_is_taken(denoisers):

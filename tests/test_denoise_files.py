@@ -400,6 +400,11 @@ def test_pipe(model, denoiser):
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(done.stdout))), denoiser(BYTES))
     done = subprocess.run(command, input=b"no image", capture_output=True, cwd=Path(__file__).parent.parent)
     assert_user_error(done.returncode, done.stderr.decode(), "standard input")
+    with open("/dev/null", "wb") as unreadable:
+        given = {"stdin": unreadable, "capture_output": True}
+        done = subprocess.run(command, cwd=Path(__file__).parent.parent, **given)
+    assert_user_error(done.returncode, done.stderr.decode(), "cannot read standard input")
+    assert done.stdout == b""
     with open("/dev/full", "wb") as full:
         given = {"input": file.getvalue(), "stdout": full, "stderr": subprocess.PIPE}
         done = subprocess.run(command, cwd=Path(__file__).parent.parent, **given)

@@ -118,6 +118,16 @@ def test_picture_without_a_curve(folder, tmp_path):
     assert "not known" in (tmp_path / "noise.svg").read_text()
 
 
+def test_a_picture_among_the_images_is_refused(folder, tmp_path, capsys):
+    before = (folder / "0.png").read_bytes()
+    (tmp_path / "link").symlink_to(folder)
+    for path in (folder / "0.png", tmp_path / "link" / "0.png", folder / "new.png"):
+        status = main([str(folder), "--picture", str(path)])
+        assert_user_error(status, capsys.readouterr().err, "expected --picture outside of", "whose images are measured")
+    assert (folder / "0.png").read_bytes() == before
+    assert not (folder / "new.png").exists()
+
+
 def test_nothing_heavy_is_imported(folder):
     code = (
         "import sys; from keras_dae.inspect.__main__ import main; main(sys.argv[1:]); "

@@ -168,6 +168,16 @@ def test_files_of_before_give_the_same_bits(path):
         assert np.array_equal(loaded.predict(noisy, verbose=0), by_keras.predict(noisy, verbose=0))
 
 
+@pytest.mark.parametrize("name", NETWORKS)
+def test_files_that_keras_writes(tmp_path, name):
+    """`model.save` writes the form that is trained, with its flips of one axis each."""
+    model = network(name=name)
+    model.save(tmp_path / "model.keras")
+    loaded = load_model(tmp_path / "model.keras")
+    for noisy in images(name=name).values():
+        assert np.array_equal(loaded.predict(noisy, verbose=0), model.predict(noisy, verbose=0))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("path", OLD_FILES, ids=lambda path: path.parent.name)
 def test_exports_have_the_same_bytes(tmp_path, path):

@@ -264,6 +264,9 @@ class TestNames:
         assert merges_names(tmp_path / "not" / "there") is (tmp_path / "PROBE").exists()
         assert [path.name for path in tmp_path.iterdir()] == ["probe"]
 
+    def test_a_name_that_is_too_long_for_a_folder(self, tmp_path):
+        assert merges_names(tmp_path / ("x" * 300)) is merges_names(tmp_path)
+
     def test_an_input_that_is_a_link_to_an_output(self, noisy, tmp_path, capsys):
         """Writing the output would change the input."""
         (tmp_path / "out").mkdir()

@@ -268,7 +268,7 @@ class TestTheInstalledRay:
 
         sources = "".join(path.read_text() for path in Path(serve.__file__).parent.rglob("*.py"))
         names = {name for name in {**app.RAY_ENVIRONMENT, **app.HAPROXY_FILES} if name.startswith("RAY_SERVE_")}
-        assert len(names) == 14
+        assert len(names) == 16
         assert [name for name in sorted(names) if f'"{name}"' not in sources] == []
 
     def test_its_details_name_the_options(self):

@@ -104,6 +104,14 @@ def test_other_threads_are_refused(tiny, interrupted):
 
 
 @pytest.mark.slow
+def test_another_number_of_cores_is_refused(tiny, interrupted):
+    """A batch is split into a part for each core, and the parts are added in another order."""
+    run = interrupted(conditions={"micro_batches": 17})
+    with pytest.raises(UserError, match="began with micro_batches 17; here it is micro_batches 1"):
+        train_and_evaluate(tiny, run)
+
+
+@pytest.mark.slow
 def test_nothing_trained_yet(tiny, tmp_path, monkeypatch):
     """Without a checkpoint there is nothing to continue, so other versions do not matter."""
 

@@ -49,7 +49,8 @@ def dataset_white(option: str | int, depths: Iterable[Depth], name: str) -> Whit
         name: name of the dataset, for messages.
 
     Raises:
-        UserError: a number is given as white, but there are only floats, whose white is 1.
+        UserError: a number is given as white, but there are only floats, whose white is 1, or the number is beyond the
+            range of 8-bit images, and there are no others.
 
     Example:
         >>> dataset_white("type", [Depth("uint8", 80)], "scans")
@@ -60,6 +61,8 @@ def dataset_white(option: str | int, depths: Iterable[Depth], name: str) -> Whit
     if not deep:
         if isinstance(option, int) and depths and all(depth.dtype not in ("uint8", "bool") for depth in depths):
             raise UserError(f"expected 8-bit or 16-bit images for --white {option}, got floats in {name}")
+        if isinstance(option, int) and option > 255:
+            raise UserError(f"expected --white from 1 to 255, the largest value of 8-bit images, got {option}")
         return White(option if isinstance(option, int) else 255, "uint8")
     maximum = int(max(depth.maximum for depth in deep))
     declared = max((depth.declared for depth in deep if depth.declared), default=None)

@@ -149,12 +149,17 @@ class Denoiser:
                 belong together, in several calls, give it.
 
         Raises:
-            UserError: the shape, the type or the value range is another, or there are NaN.
+            UserError: the shape, the type or the value range is another, there are NaN or masked pixels, or `white` is
+                no such value.
 
         Warns:
             PartOfRangeWarning: white was measured, and it is not the largest value of the type. Once per `Denoiser`.
             UnlikeTrainingImages: most of the images are unlike the training images. Once per `Denoiser`.
         """
+        if np.ma.is_masked(image) or getattr(image, "mode", "") in ("P", "PA"):  # of a Pillow image
+            raise UserError("expected pixels, got a masked array or palette indices; fill or convert the image first")
+        if not (white in (None, "auto", "type") or isinstance(white, (int, np.integer))):
+            raise UserError(f"expected white to be an integer, 'auto' or 'type', got {white!r}")
         image = np.asarray(image)
         check_image(image, self.trained_on.clip)
         try:

@@ -165,7 +165,11 @@ def denoise_pipe(denoiser: Denoiser, source: BinaryIO, target: BinaryIO, white: 
     Raises:
         UserError: there is no image, or the result cannot be written.
     """
-    (denoised,) = denoise_contents(denoiser, [source.read()], white)
+    try:
+        content = source.read()
+    except OSError as error:
+        raise UserError(f"cannot read standard input: {error.strerror}") from None
+    (denoised,) = denoise_contents(denoiser, [content], white)
     if isinstance(denoised, Failed):
         raise UserError(f"expected an image on standard input: {denoised.error}")
     try:

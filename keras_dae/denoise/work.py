@@ -105,7 +105,7 @@ def merges_names(folder: Path) -> bool:
 
     A file is created there for a moment. If that is not possible, nothing else can be written there either.
     """
-    existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.is_dir())
+    existing = next(parent for parent in (folder, *folder.absolute().parents) if os.path.isdir(parent))
     try:
         with tempfile.NamedTemporaryFile(prefix=".a", dir=existing) as file:
             return os.path.exists(Path(file.name).with_name(os.path.basename(file.name).swapcase()))

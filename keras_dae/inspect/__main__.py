@@ -2,12 +2,14 @@
 
 import argparse
 import json
+import os
 import sys
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 
 from keras_dae._util.command import prepare_command
-from keras_dae.errors import SomeFailed, printable, run_command
+from keras_dae.errors import SomeFailed, UserError, printable, run_command
 
 PICTURE_SUFFIXES = (".png", ".svg", ".pdf")
 
@@ -60,6 +62,13 @@ def _picture(text: str) -> str:
     raise argparse.ArgumentTypeError(f"expected a file name that ends in {', '.join(PICTURE_SUFFIXES)}, got {text}")
 
 
+def _check_outside(picture: str | None, *folders: str | None) -> None:
+    """Raise `UserError` if the picture would lie among the images that are measured, and could replace one."""
+    for folder in filter(None, folders):
+        if picture and Path(os.path.realpath(folder)) in Path(os.path.realpath(picture)).parents:
+            raise UserError(f"expected --picture outside of {folder}, whose images are measured, got {picture}")
+
+
 def main(argv: Sequence[str] | None = None, prog: str = "python -m keras_dae.inspect") -> int:
     """Run the command. Returns the exit status: 1 if a file could not be measured."""
     prepare_command()
@@ -70,6 +79,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m keras_dae.ins
         from keras_dae.inspect.text import json_of, lines_of
         from keras_dae.inspect.verdict import judge
 
+        _check_outside(options.picture, options.folder, options.second_dir)
         warnings.filterwarnings("ignore", module=r"PIL\.")  # about unusual files; unreadable ones are reported
         report = inspect_folder(options.folder, options.second_dir, options.limit, options.white)
         verdict = judge(report)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_dae._util.archives import UNREADABLE, check_archive
 from keras_dae._util.atomic import atomic_file
@@ -71,20 +72,27 @@ def load_model(path: str | os.PathLike) -> keras.Model:
                 raise ValueError(f"expected {', '.join(sorted(MEMBERS))} in it, got also {', '.join(sorted(others))}")
             _check_classes(json.loads(archive.read("config.json")))
         model: Any = keras.models.load_model(path, compile=False, safe_mode=True)
-        operations = () if isinstance(model, keras.Sequential) else model.operations
-        is_flipped = any(type(operation).__name__ == "Flip" for operation in operations)
-        return _with_flips_of_one_axis(model) if is_flipped else model
+        return model if isinstance(model, keras.Sequential) else _with_flips_of_one_axis(model)
     except (*UNREADABLE, AttributeError, RecursionError) as error:
         raise UserError(f"cannot load {path} as a Keras model: {first_line(error)}") from None
 
 
 def _with_flips_of_one_axis(model: keras.Model) -> keras.Model:
-    """Return a network of an earlier file with the same layers; its flips of two axes fail in Keras 3.12 and 3.13."""
+    """Return the model, or the same network if it flips two axes at once.
+
+    Files of before hold such flips, which fail in Keras 3.12 and 3.13.
+    """
+    if not any(_flips_two_axes(operation) for operation in model.operations):
+        return model
     noisy, *others = model.operations
     x = noisy.output
     for operation in others:
-        x = flip(x) if type(operation).__name__ == "Flip" else operation(x)
+        x = flip(x) if _flips_two_axes(operation) else operation(x)
     return keras.Model(noisy.output, x, name=model.name)
+
+
+def _flips_two_axes(operation: Any) -> bool:
+    return type(operation).__name__ == "Flip" and list(np.atleast_1d(operation.axis)) == [1, 2]
 
 
 def _check_classes(config: Any) -> None:

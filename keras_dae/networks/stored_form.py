@@ -65,7 +65,7 @@ def layer_weights(model: "keras.Model") -> list[tuple[np.ndarray, ...]]:
     layers = [model.get_layer(layer.name) for layer in ours]
     weights = [tuple(layer.get_weights()) for layer in layers]
     if any(len(pair) != 1 + layer.bias or pair[0].ndim != 4 for pair, layer in zip(weights, ours)):
-        raise UserError("expected a kernel and a bias in each layer, got other weights: not this network")
+        raise UserError("expected other weights in its layers: not this network")
     if name == "autoencoder" and _is_flipped(layers, ours):
         return [(kernel[::-1, ::-1], bias) for kernel, bias in weights]
     return weights

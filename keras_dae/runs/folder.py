@@ -98,7 +98,7 @@ def run_description(config: TrainConfig, dataset: "DatasetSplits") -> dict[str, 
         "keras_dae": __version__,
         "python": ".".join(map(str, sys.version_info[:3])),
     }
-    for package in ("tensorflow", "keras", "numpy", "matplotlib", "pillow"):
+    for package in ("tensorflow", "keras", "numpy", "matplotlib", "pillow", "tifffile"):
         try:
             versions[package] = version(package)
         except PackageNotFoundError:  # a build under another name, such as tensorflow-cpu

@@ -77,7 +77,7 @@ def record_conditions(
     """
     description = read_json(partial / CONFIG_FILE)
     before = description.get("conditions", conditions)
-    changed = [name for name in conditions if before.get(name) != conditions[name]]
+    changed = [name for name in conditions if before.get(name, conditions[name]) != conditions[name]]
     if changed and has_checkpoints(partial):
         if resume_anyway:
             description["earlier_conditions"] = [*description.get("earlier_conditions", ()), before]
@@ -116,7 +116,7 @@ def _interrupted_run(config_file: Path, config: TrainConfig, dataset: "DatasetSp
 
 def _other_versions(before: dict[str, str | None], now: dict[str, str | None]) -> str:
     """Return what keeps a run of other versions from being continued; "" if they do not change its bits."""
-    names = [name for name in {**before, **now} if name not in WITHOUT_INFLUENCE and before.get(name) != now.get(name)]
+    names = [name for name in before if name not in WITHOUT_INFLUENCE and before[name] != now.get(name)]
     if not names:
         return ""
     began, here = (_in_words(versions, names) for versions in (before, now))

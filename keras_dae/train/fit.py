@@ -74,6 +74,7 @@ def fit(
     if epochs_done < config.epochs and not early_stopping.is_over():
         callbacks = [
             Throughput(plan.batch_size * model.steps_per_keras_step),
+            *([keras.callbacks.TensorBoard(str(tensorboard), write_graph=False)] if tensorboard and rank == 0 else ()),
             StopIfUseless(noisy[:WATCHED], clean[:WATCHED]),
             checkpoint,
             early_stopping,
@@ -81,8 +82,6 @@ def fit(
         ]
         if config.average is not None:
             callbacks.insert(0, ValidateAverage())
-        if tensorboard and rank == 0:
-            callbacks.insert(1, keras.callbacks.TensorBoard(str(tensorboard), write_graph=False))
         distribute = strategy.distribute_datasets_from_function
         training = distribute(lambda context: training_batches(dataset.train, config, epochs_done, context))
         validation = distribute(lambda context: validation_batches(noisy, clean, context))
@@ -111,7 +110,7 @@ def fit(
 def conditions(config: TrainConfig, dataset: DatasetSplits) -> dict[str, Any]:
     """Return what the bits of a training depend on besides options, images and versions: name -> value for JSON.
 
-    They also depend on the kind of processor and on the number of its cores, which is not listed.
+    They also depend on the kind of processor, which is not listed.
     """
     worker_count = workers.rank_and_count()[1]
     steps = epoch_plan(dataset.train, config, worker_count).steps
@@ -121,6 +120,7 @@ def conditions(config: TrainConfig, dataset: DatasetSplits) -> dict[str, Any]:
         "warmup_steps": fitted_to_length(config, steps).warmup_steps,
         "average": fitted_to_length(config, steps).average,
         "threads_per_operation": threads_per_operation(),
+        "micro_batches": micro_batch_count(config.batch_size // worker_count),
     }
 
 
