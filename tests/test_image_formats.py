@@ -519,6 +519,91 @@ def test_declared_white():
         assert decode(made_tiff(page(np.zeros((9, 9, 1), np.uint16), tags=tags)))[1][0].white == white
 
 
+def tiles_at(tiles, chosen, compression):
+    """Return a TIFF of 2 × 3 tiles of 32 × 32 grey pixels. `chosen` are the numbers of its tiles in `tiles`."""
+    packed = [tile.tobytes() if compression == 1 else zlib.compress(tile.tobytes()) for tile in tiles]
+    starts = np.cumsum([8, *map(len, packed)])
+    content = b"".join(packed) + b"\0" * (starts[-1] % 2)
+    offsets, counts = [int(starts[index]) for index in chosen], [len(packed[index]) for index in chosen]
+    place = 8 + len(content)
+    content += struct.pack("<12I", *offsets, *counts)
+    tags = [(256, 1, 96), (257, 1, 64), (258, 1, 8), (259, 1, compression), (262, 1, 1), (277, 1, 1)]
+    tags += [(322, 1, 32), (323, 1, 32), (324, 6, place), (325, 6, place + 24)]
+    directory = struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", tag, 4, *rest) for tag, *rest in tags)
+    return b"II*\0" + struct.pack("<I", 8 + len(content)) + content + directory + bytes(4)
+
+
+@pytest.mark.parametrize("compression", [1, 8])
+@pytest.mark.parametrize("chosen", [(0, 1, 2, 3, 4, 5), (0, 1, 0, 0, 0, 0), (0, 0, 0, 0, 1, 0)])
+def test_tiles_that_share_their_bytes(chosen, compression):
+    tiles = [RANDOM.integers(0, 256, (32, 32)).astype(np.uint8) for _ in range(6)]
+    content = tiles_at(tiles, chosen, compression)
+    rows = [np.hstack([tiles[index] for index in chosen[start : start + 3]]) for start in (0, 3)]
+    _, output = turned(content)
+    assert np.array_equal(tifffile.imread(io.BytesIO(output)), np.vstack(rows)[::-1])
+
+
+def test_pages_that_share_their_bytes():
+    """The second page is the first one again: other pixels of both must not meet in one place."""
+    file = io.BytesIO()
+    values = RANDOM.integers(0, 256, (2, HEIGHT, WIDTH)).astype(np.uint8)
+    with tifffile.TiffWriter(file) as writer:
+        for value in values:
+            writer.write(value, contiguous=False)
+    with tifffile.TiffFile(io.BytesIO(file.getvalue())) as tiff:
+        offsets = [page_.tags[273].valueoffset for page_ in tiff.pages]
+        start = tiff.pages[0].dataoffsets[0]
+    content = bytearray(file.getvalue())
+    content[offsets[1] : offsets[1] + 4] = struct.pack("<I", start)
+    kind, pages = decode(bytes(content))
+    assert np.array_equal(pages[1].pixels, values[0])
+    written = encode(kind, [pages[0]._replace(pixels=255 - values[0]), pages[1]._replace(pixels=values[1])])
+    assert np.array_equal(tifffile.imread(io.BytesIO(written), key=range(2)), [255 - values[0], values[1]])
+
+
+def test_pages_that_share_a_palette_are_refused():
+    file = io.BytesIO()
+    with tifffile.TiffWriter(file) as writer:
+        for _ in range(2):
+            colours = np.zeros((3, 256), np.uint16)
+            writer.write(np.zeros((16, 16), np.uint8), photometric="palette", colormap=colours, contiguous=False)
+    kind, pages = decode(file.getvalue())
+    encode(kind, pages)  # each has its own
+    with tifffile.TiffFile(io.BytesIO(file.getvalue())) as tiff:
+        first, second = (page_.tags[320] for page_ in tiff.pages)
+    content = bytearray(file.getvalue())
+    content[second.offset + 8 : second.offset + 12] = struct.pack("<I", first.valueoffset)
+    kind, pages = decode(bytes(content))
+    with pytest.raises(OSError, match="pages share one palette; save it as RGB"):
+        encode(kind, pages)
+
+
+def test_nodata_is_said_to_be_lost():
+    file = io.BytesIO()
+    tifffile.imwrite(file, np.zeros((16, 16), np.uint16), extratags=[(42113, 2, 0, "65535", True)])
+    assert "nodata" in decode(file.getvalue())[1][0].lost[0]
+
+
+def test_planar_ycbcr_with_jpeg_is_refused(tmp_path):
+    file = io.BytesIO()
+    tifffile.imwrite(file, np.zeros((3, 16, 16), np.uint8), photometric="rgb", planarconfig="separate")
+    with tifffile.TiffFile(io.BytesIO(file.getvalue())) as tiff:
+        tags = tiff.pages[0].tags
+        places = {code: tags[code].offset + 8 for code in (259, 262)}
+    content = bytearray(file.getvalue())
+    for code, value in ((259, 7), (262, 6)):
+        content[places[code] : places[code] + 2] = struct.pack("<H", value)
+    refused(bytes(content), tmp_path, "YCbCr with JPEG in separate planes")
+
+
+def test_premultiplied_colours_of_a_declared_white(tmp_path):
+    pixels = np.full((8, 8, 4), 1000, np.uint16)
+    pixels[..., 3] = 2000
+    tags = [(281, 3, 4, (4095,) * 4, True)]
+    tifffile.imwrite(tmp_path / "image.tif", pixels, photometric="rgb", extrasamples=["assocalpha"], extratags=tags)
+    assert np.array_equal(read_image(tmp_path / "image.tif", 3), np.full((8, 8, 3), 1000 * 4095 // 2000))
+
+
 def test_premultiplied_colours_are_divided_for_training(tmp_path):
     pixels = np.dstack([np.full((9, 9, 3), 50, np.uint8), np.full((9, 9), 100, np.uint8)])
     (tmp_path / "a.tif").write_bytes(made_tiff(page(pixels, 2, extras=(1,))))
@@ -681,6 +766,18 @@ def test_png_says_what_else_is_lost():
 def test_png_with_numbers_beyond_its_palette(palette, colours, tmp_path):
     values = np.full((HEIGHT, WIDTH, 1), 3)
     refused(made_png(values, 8, 3, palette=palette), tmp_path, f"at most {colours} colours, got the number 3")
+
+
+@pytest.mark.parametrize(
+    ("bits", "colour"), [(bits, colour) for bits in (1, 2, 4, 8) for colour in (0, 1, 2**bits - 1)]
+)
+def test_png_of_greys_of_which_one_is_transparent(bits, colour):
+    values = RANDOM.integers(0, 2**bits, (HEIGHT, WIDTH, 1))
+    (page_,), output = turned(made_png(values, bits, 0, [(b"tRNS", struct.pack(">H", colour))]))
+    expected = np.dstack([values * 255 // (2**bits - 1), np.where(values == colour, 0, 255)])
+    assert np.array_equal(page_.pixels, expected)
+    with Image.open(io.BytesIO(output)) as image:
+        assert np.array_equal(np.asarray(image.convert("LA")), expected[::-1])
 
 
 def test_png_with_a_critical_chunk(tmp_path):
@@ -919,6 +1016,26 @@ def test_run_length_encoded_bmp_keeps_its_resolution():
     content[38:46] = struct.pack("<ii", 12345, 6789)
     runs = bytes([WIDTH, 1, 0, 0]) * HEIGHT + b"\0\1"
     assert turned(bytes(content[: 54 + 1024]) + runs)[1][38:46] == content[38:46]
+
+
+@pytest.mark.parametrize("colours", [2, 16, 120, 255, 256])
+def test_bmp_with_a_short_palette_of_greys(colours):
+    """Pillow calls it grey. But an index beyond its palette would be no colour."""
+    palette = b"".join(bytes([value, value, value, 0]) for value in range(colours))
+    indices = RANDOM.integers(0, colours, (HEIGHT, WIDTH)).astype(np.uint8)
+    kind, (page_,) = decode(made_bmp(indices, 8, palette=palette))
+    assert np.array_equal(page_.pixels if page_.pixels.ndim == 2 else page_.pixels[..., 0], indices)
+    bright = page_.pixels // 2 + np.uint8(colours // 2)
+    (output,) = decode(encode(kind, [page_._replace(pixels=bright)]))[1]
+    error = np.abs(output.pixels.astype(int) - bright).max()
+    assert error == 0 if colours == 256 else error <= colours // 2
+
+
+def test_run_length_encoded_bmp_says_that_its_colour_space_is_lost():
+    content = bytearray(made_bmp(np.zeros((HEIGHT, WIDTH), np.uint8), 8, palette=bytes(range(256)) * 4, size=124))
+    content[30:34] = struct.pack("<I", 1)
+    runs = bytes([WIDTH, 1, 0, 0]) * HEIGHT + b"\0\1"
+    assert decode(bytes(content[: 138 + 1024]) + runs)[1][0].lost == ("the colour space of the run-length encoded BMP",)
 
 
 def test_bmp_of_16_bits_keeps_the_bit_that_is_no_colour():

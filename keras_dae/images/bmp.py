@@ -10,6 +10,7 @@ from keras_dae.images.page import Page, check_size, image_of, open_as, pixels_of
 from keras_dae.images.sample_bits import pack_bits, unpack_bits
 
 RESOLUTION = slice(38, 46)  # of a file that is compressed: its place
+PLAIN_HEADER = 40  # bytes of a header without a colour space
 
 
 class _Form(NamedTuple):
@@ -47,7 +48,10 @@ def read(content: bytes) -> Iterator[Page]:
             mode, pixels = image.mode, pixels_of(image)
     if form is None and mode == "1":  # Pillow misreads the decompressed indices
         raise ValueError("cannot read a run-length encoded BMP of two colours; save it as PNG")
-    yield Page(pixels, mode, form or content[RESOLUTION])
+    lost: tuple[str, ...] = ()
+    if form is None and int.from_bytes(content[14:18], "little") > PLAIN_HEADER:
+        lost = ("the colour space of the run-length encoded BMP",)
+    yield Page(pixels, mode, form or content[RESOLUTION], lost=lost)
 
 
 def write(pages: Sequence[Page]) -> bytes:
@@ -96,12 +100,13 @@ def _form(content: bytes, image: Any) -> _Form | None:
     header_size = int.from_bytes(content[14:18], "little")
     is_old = header_size == 12
     bits = int.from_bytes(content[24:26] if is_old else content[28:30], "little")
-    if bits <= 8 and (layout, bits) not in (("1", 1), ("L", 8)):  # for others, Pillow's name may be wrong
-        layout = "P"
     colours = 0 if is_old else int.from_bytes(content[46:50], "little")
     step = 3 if is_old else 4
     palette_start = 14 + header_size
     colours = min(colours or 2**bits, 2**bits, (start - palette_start) // step) if bits <= 8 else 0
+    # Pillow calls every palette of rising grey `L`, also a short one. For other depths, its name may be wrong.
+    if bits <= 8 and (layout, bits, colours) not in (("1", 1, 2), ("L", 8, 256)):
+        layout = "P"
     return _Form(content, layout, bits, start, row_bytes, direction == 1, palette_start, step, colours)
 
 

@@ -88,6 +88,8 @@ def read(content: bytes) -> Iterator[Page]:
     with _open(chunks) as image:
         check_size(image.width, image.height)
         _check_palette(chunks, image)
+        if "transparency" in image.info and (bits := _grey_bits(chunks)) in (2, 4):  # Pillow scales only the pixels
+            image.info["transparency"] *= 255 // (2**bits - 1)
         pixels = pixels_of(image)
     form, lost = _form(chunks, "transparency" in image.info)
     if rest := len(content[len(SIGNATURE) + sum(len(chunk.whole) for chunk in chunks) :].strip(b"\0")):
@@ -119,6 +121,12 @@ def orientation(content: bytes, page: Page) -> int:
     others = b"".join(chunk.whole for chunk in chunks[1:] if chunk.name in READ_BY_PILLOW)
     with open_as("PNG", SIGNATURE + chunks[0].whole + exif + others) as image:
         return orientation_of(image)
+
+
+def _grey_bits(chunks: Sequence[_Chunk]) -> int:
+    """Return the bits of a pixel of a grey file; 0 for other colours."""
+    bits, colour_type = chunks[0].whole[16:18]
+    return bits if colour_type == 0 else 0
 
 
 def _encode(page: Page) -> list[_Chunk]:

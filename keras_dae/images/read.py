@@ -72,7 +72,7 @@ def _colours(page: Page, channels: int | None) -> np.ndarray:
     elif pixels.ndim == 2:
         pixels = pixels[..., None]
     if page.mode in ("La", "RGBa"):
-        pixels = _without_premultiplied_alpha(pixels)
+        pixels = _without_premultiplied_alpha(pixels, page.white or type_white(pixels.dtype))
     elif pixels.shape[-1] in (2, 4):
         pixels = pixels[..., :-1]
     if pixels.dtype.kind not in "u":
@@ -87,10 +87,9 @@ def _colours(page: Page, channels: int | None) -> np.ndarray:
     return (np.rint(grey) if pixels.dtype.kind == "u" else grey).astype(pixels.dtype)
 
 
-def _without_premultiplied_alpha(pixels: np.ndarray) -> np.ndarray:
-    """Return the colours of pixels whose colours were multiplied with alpha, which is the last channel."""
+def _without_premultiplied_alpha(pixels: np.ndarray, white: int) -> np.ndarray:
+    """Return the colours of pixels whose colours were multiplied with alpha, the last channel, `white` if opaque."""
     colours, alpha = pixels[..., :-1], pixels[..., -1:]
-    white = type_white(pixels.dtype)
     divided = np.minimum(colours.astype(np.float64) * white / np.maximum(alpha, 1 if white > 1 else 1e-9), white)
     divided = np.floor(divided) if white > 1 else divided
     return np.where(alpha == 0, colours, divided).astype(pixels.dtype)

@@ -6,6 +6,7 @@ refused by name.
 
 import io
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO
 
@@ -55,18 +56,21 @@ def write(pages: Sequence[Page]) -> bytes:
     file.seek(0)
     with open_tiff(file) as (_, found):
         directories = {page.offset: page for page in found}
-        tags = _places_of_tags(found, len(content))
+        tags, shared = _places_of_tags(found, len(content)), _shared_segments(found)
+        palettes = Counter(page.tags[320].valueoffset for page in found if 320 in page.tags)
         for page in pages:
             layout: Layout = page.form
             directory = directories[layout.directory]
             if layout.photometric == PALETTE:
+                if palettes[directory.tags[320].valueoffset] > 1:
+                    raise OSError("cannot write a TIFF in which pages share one palette; save it as RGB")
                 stored, colour_map = _with_palette(page)
                 directory.tags[320].overwrite(colour_map)
             else:
                 stored = _stored(page)
             if any(tags.find(1, offset, offset + count) >= 0 for offset, count in zip(layout.offsets, layout.counts)):
                 raise OSError("the pixels of the TIFF lie where its tags are: it is damaged")
-            _replace_segments(file, directory, layout, _segments_of(layout, stored))
+            _replace_segments(file, directory, layout, _segments_of(layout, stored), shared)
     written = file.getvalue()
     if written.find(GDAL_PROMISE, 0, 1000) >= 0:
         written = written.replace(GDAL_PROMISE, GDAL_PROMISE.replace(b"NO\n ", b"YES\n"), 1)
@@ -267,11 +271,30 @@ def _places_of_tags(directories: Sequence[Any], size: int) -> bytearray:
     return places
 
 
-def _replace_segments(file: BinaryIO, directory: Any, layout: Layout, segments: Sequence[bytes]) -> None:
-    """Write strips or tiles in the place of the old ones, or at the end of the file if they are longer."""
+def _shared_segments(directories: Sequence[Any]) -> set[int]:
+    """Return the offsets of the strips and tiles of a file that have bytes in common with others."""
+    segments = sorted(
+        (start, start + count)
+        for page in directories
+        for start, count in zip(page.dataoffsets, page.databytecounts)
+        if count
+    )
+    shared, farthest, end = set(), 0, 0  # the segment that reaches farthest so far, and where it ends
+    for start, stop in segments:
+        if start < end:
+            shared |= {start, farthest}
+        if stop > end:
+            farthest, end = start, stop
+    return shared
+
+
+def _replace_segments(
+    file: BinaryIO, directory: Any, layout: Layout, segments: Sequence[bytes], shared: set[int]
+) -> None:
+    """Write strips or tiles in the place of the old ones; at the end of the file if they are longer, or `shared`."""
     offsets = list(layout.offsets)
     for index, segment in enumerate(segments):
-        if len(segment) > layout.counts[index]:
+        if len(segment) > layout.counts[index] or offsets[index] in shared:
             offsets[index] = file.seek(0, os.SEEK_END)
             if offsets[index] % 2:
                 file.write(b"\0")

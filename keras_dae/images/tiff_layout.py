@@ -24,7 +24,10 @@ FORMATS = {1: "u", 2: "i", 3: "f", 4: "u"}  # SampleFormat -> NumPy's kind of ty
 TYPE_NAMES = {"u": "unsigned integers", "i": "signed integers", "f": "floats"}
 WHOLE_BITS = {"u": (*range(1, 33), 64), "i": (8, 16, 32, 64), "f": (16, 32, 64)}  # of the types that are read
 MAX_PAGE_BYTES = 2**32  # of the unpacked pixels of a page
-LAYERS = 37724  # Photoshop's tag
+LOST = {  # tag -> what the output does not hold
+    37724: "the layers of Photoshop, which are not denoised",
+    42113: "the meaning of GDAL's nodata value, because such pixels are denoised like others",
+}
 LUMA = (0.299, 0.587, 0.114)  # of red, green and blue, as YCbCr usually has them
 CMYK_INKS = 1
 
@@ -274,6 +277,8 @@ def _layout(content: bytes, order: str, page: Any) -> Layout:
         )
 
     is_planar = samples > 1 and value(284, 1) == 2
+    if is_planar and is_jpeg_ycbcr:
+        raise ValueError("cannot read a TIFF of YCbCr with JPEG in separate planes; save it as RGB")
     is_tiled = 322 in page.tags
     tile = (value(323, 0), value(322, 0)) if is_tiled else None
     segment_rows, row_pixels = tile or (min(value(278, height) or height, height), width)
@@ -330,7 +335,7 @@ def _layout(content: bytes, order: str, page: Any) -> Layout:
         value(274, 1),
         colour_map if photometric == PALETTE else (),
         _declared_white(kind, bits, values(281, values(341))),
-        ("the layers of Photoshop, which are not denoised",) if LAYERS in page.tags else (),
+        tuple(text for code, text in LOST.items() if code in page.tags),
     )
 
 
