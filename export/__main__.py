@@ -49,6 +49,8 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m export") -> i
 
 
 def _export(options):
+    if options.overwrite:
+        raise UserError("expected --overwrite with --formats hf only: other exports replace earlier ones in any case")
     from export.run import export_run, print_parity
 
     print_parity(options.output_dir or options.run, export_run(options.run, options.output_dir, options.formats))
@@ -67,6 +69,8 @@ def _check(options):
     from export.recheck import check_run
     from export.run import print_parity
 
+    if options.output_dir or options.overwrite:
+        raise UserError("expected --check without --output-dir and --overwrite: it writes nothing")
     entries, paths = check_run(options.run, options.formats)
     print_parity(options.run, paths, entries)
 

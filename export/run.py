@@ -20,6 +20,7 @@ from keras_dae._util.process_state import unchanged_process_state
 from keras_dae.config import TrainConfig
 from keras_dae.data.splits import DatasetSplits
 from keras_dae.errors import UserError, first_line
+from keras_dae.networks import network_name
 from keras_dae.noise_names import describe_level
 from keras_dae.report.model_card import write_model_card
 from keras_dae.runs.folder import load_config
@@ -49,7 +50,8 @@ def export_run(
         formats: some of `export.artefacts.EXPORT_FORMATS`; None for DEFAULT_FORMATS. With None, an 8-bit model that
             loses too much is left out with a note; if it was asked for by name, `ParityError` is raised.
         dataset: images for `int8`. The training images calibrate it, and the test images show what it loses. None for
-            the images of the run, or for the built-in digits if the run has none (a .keras file, imported weights).
+            the images of the run. If the run has none (a .keras file, imported weights), the built-in digits are used
+            for the grey autoencoder; for other networks, 8 bits are left out, with a note.
 
     Raises:
         UserError: the model or the images are missing, a format is unknown, a package that a format needs is missing,
@@ -78,6 +80,12 @@ def export_run(
     model = load_model(run / "model.keras" if os.path.isdir(run) else run)
     to_state_dict(model)  # raises if it is another network, or damaged
     config = _training_config(run)
+    if "int8" in chosen and not (config or dataset or _suits_digits(model)):
+        reason = f"int8 needs the images that the model was trained on, and {run} does not name them"
+        if not int8_is_optional:
+            raise UserError(f"{reason}; leave int8 out of --formats")
+        print(f"note: {reason}; it is left out", file=sys.stderr)
+        chosen = tuple(name for name in chosen if name != "int8")
 
     with locked(target), _work_folder(target) as work:
         artefacts = _build(model, work, chosen, onnx_metadata(run))
@@ -105,6 +113,11 @@ def export_run(
             raise ParityError(message)
         print(f"note: {message}", file=sys.stderr)
     return placed
+
+
+def _suits_digits(model: "keras.Model") -> bool:
+    """Return whether the built-in digits can calibrate a model of which it is not known what it was trained on."""
+    return network_name(model) == "autoencoder" and model.input_shape[-1] == 1
 
 
 def print_parity(

@@ -12,6 +12,7 @@ from export.artefacts import ARTEFACT_NAMES
 from export.recheck import check_run
 from keras_dae._util.atomic import folder_to_replace, locked, remove_old, staged_folder
 from keras_dae._util.json_files import expecting, read_json, write_json
+from keras_dae.config import PATH_FIELDS
 from keras_dae.errors import UserError, printable
 from keras_dae.report.model_card import card_text
 from keras_dae.report.text import METRIC_TITLES
@@ -22,7 +23,6 @@ COPIED_FILES = ("metrics.json", "model.keras", "samples.png")
 HUB_FILES = {"onnx": "onnx/model.onnx", "int8": "onnx/model_quantized.onnx"}  # transformers.js looks for these names
 ALL_NAMES = {*COPIED_FILES, "README.md", "config.json", "evaluation", "onnx", "parity.json"}
 HUB_DATASETS = {"mnist": "ylecun/mnist", "fashion_mnist": "zalando-datasets/fashion_mnist"}
-PATH_OPTIONS = ("dataset", "data_dir", "noisy_dir", "clean_dir")  # config options whose values may be paths
 # Strings are inserted as JSON, which is also valid YAML.
 HEADER = """\
 ---
@@ -147,7 +147,7 @@ def _fill(folder: Path, run: Path, entries: dict[str, dict], paths: dict[str, Pa
 def without_paths(content: Mapping[str, Any]) -> dict[str, Any]:
     """Return the content of a config.json with paths cut to their last name, and without the list of skipped files."""
     config = content["config"]
-    names = {option: os.path.basename(os.path.abspath(config[option])) for option in PATH_OPTIONS if config[option]}
+    names = {option: os.path.basename(os.path.abspath(config[option])) for option in PATH_FIELDS if config[option]}
     return {**content, "config": config | names, "dataset": content["dataset"] | {"skipped": []}}
 
 

@@ -12,7 +12,6 @@ import tf2onnx
 from export.graph import network
 from keras_dae._util.atomic import atomic_file
 from keras_dae.networks import NETWORKS, network_name
-from keras_dae.networks.geometry import Grid
 
 if TYPE_CHECKING:
     import keras
@@ -71,8 +70,7 @@ def _about_network(model: "keras.Model") -> dict[str, str]:
     Files without them hold the autoencoder, as those of earlier versions.
     """
     name = network_name(model)
-    grid = NETWORKS[name].geometry.grid
-    return {} if grid == Grid.from_metadata({}) else {"network": name, **grid.to_metadata()}
+    return {} if name == "autoencoder" else {"network": name, **NETWORKS[name].geometry.grid.to_metadata()}
 
 
 def _make_deterministic(graph: onnx.GraphProto) -> None:

@@ -420,6 +420,19 @@ class TestRun:
         assert set(content(tmp_path / "out")) == {"model.onnx", "parity.json"}
 
     @pytest.mark.slow
+    def test_colour_keras_file(self, tmp_path, few_cases, capsys):
+        """Nothing tells which images could calibrate 8 bits."""
+        build_autoencoder((None, None, 3), initialization="torch").save(tmp_path / "colour.keras")
+        command = [str(tmp_path / "colour.keras"), "--output-dir", str(tmp_path / "out")]
+        assert main(command) == 0
+        assert "note: int8 needs the images that the model was trained on" in capsys.readouterr().err
+        assert set(content(tmp_path / "out")) >= {"model.onnx", "parity.json"}
+        assert not (tmp_path / "out/model.int8.onnx").exists()
+        error = "int8 needs the images that the model was trained on"
+        assert main([*command, "--formats", "int8"]) == 2
+        assert error in capsys.readouterr().err
+
+    @pytest.mark.slow
     def test_imported_pytorch_run(self, model, tmp_path, few_cases):
         save_file(to_state_dict(model), tmp_path / "original.safetensors")
         torch_weights(["import", str(tmp_path / "original.safetensors"), "--output-dir", str(tmp_path / "run")])
@@ -440,6 +453,12 @@ class TestRun:
 class TestBadInput:
     def check(self, capsys, command, *expected):
         assert_user_error(main([str(part) for part in command]), capsys.readouterr().err, *expected)
+
+    @pytest.mark.parametrize(
+        "options", [["--check", "--output-dir", "out"], ["--check", "--overwrite"], ["--overwrite"]]
+    )
+    def test_options_without_effect(self, run, options, capsys):
+        self.check(capsys, [run, *options], "expected", options[-2] if "out" in options else options[-1])
 
     def test_missing(self, tmp_path, capsys):
         self.check(capsys, [tmp_path / "nothing"], "nothing", "not there")

@@ -101,6 +101,9 @@ def test_other_threads_are_refused(tiny, interrupted):
         train_and_evaluate(tiny, run)
     train_and_evaluate(tiny, run, resume_anyway=True)
     assert [conditions["workers"] for conditions in about(run)["earlier_conditions"]] == [2]
+    card = (run / "README.md").read_text()
+    assert "continued with other settings of the machine" in card
+    assert "workers 2" in card
 
 
 @pytest.mark.slow

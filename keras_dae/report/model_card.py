@@ -1,7 +1,7 @@
 """The model card: README.md of a run folder, written from the other files of the run."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +40,8 @@ model. Written by `python -m keras_dae.train` from metrics.json.
 | | MSE | PSNR (dB) | SSIM |
 |---|---|---|---|
 """
-EARLIER_VERSIONS = """
-The training was interrupted and continued with other versions, so its bits cannot be repeated. It began with {began}.
+EARLIER = """
+The training was interrupted and continued with other {name}, so its bits cannot be repeated. It began with {began}.
 """
 FALLBACK = """
 > **Not MNIST.** MNIST was not found on disk and could not be downloaded, so the built-in digits were used instead.
@@ -167,7 +167,8 @@ def _card_text(folder: Path, usage: str) -> str:
         "fallback": FALLBACK if fell_back else "",
         "noise": metrics.noise.describe(),
         "versions": content["versions"],
-        "earlier": _earlier_versions(content.get("earlier_versions", ())),
+        "earlier": _earlier(content, "versions", "versions")
+        + _earlier(content, "conditions", "settings of the machine"),
         "config": config,
         "dataset": dataset,
         "metrics": metrics,
@@ -188,12 +189,19 @@ def _card_text(folder: Path, usage: str) -> str:
     return text + usage.format(**values) + LIMITS.format(**values)
 
 
-def _earlier_versions(all_versions: Sequence[dict[str, str | None]]) -> str:
-    """Return the sentences on the versions that began an interrupted training; "" if there are none."""
-    if not all_versions:
+def _earlier(content: dict[str, Any], kind: str, name: str) -> str:
+    """Return the sentences on the versions or conditions that began an interrupted training; "" if there are none.
+
+    Args:
+        content: of config.json.
+        kind: `versions` or `conditions`, as config.json names them.
+        name: the same in words.
+    """
+    earlier = content.get(f"earlier_{kind}", ())
+    if not earlier:
         return ""
-    began = (", ".join(f"{name} {version}" for name, version in versions.items()) for versions in all_versions)
-    return EARLIER_VERSIONS.format(began="; then ".join(began))
+    began = (", ".join(f"{key} {value}" for key, value in values.items()) for values in earlier)
+    return EARLIER.format(name=name, began="; then ".join(began))
 
 
 def _evaluation_section(evaluation: Evaluation) -> str:
