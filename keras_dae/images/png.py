@@ -88,8 +88,9 @@ def read(content: bytes) -> Iterator[Page]:
     with _open(chunks) as image:
         check_size(image.width, image.height)
         _check_palette(chunks, image)
-        if "transparency" in image.info and (bits := _grey_bits(chunks)) in (2, 4):  # Pillow scales only the pixels
-            image.info["transparency"] *= 255 // (2**bits - 1)
+        if "transparency" in image.info and (bits := _grey_bits(chunks)) in (1, 2, 4):  # Pillow scales only the pixels
+            stored = next(chunk.whole[8:10] for chunk in chunks if chunk.name == b"tRNS")
+            image.info["transparency"] = (int.from_bytes(stored, "big") & (2**bits - 1)) * 255 // (2**bits - 1)
         pixels = pixels_of(image)
     form, lost = _form(chunks, "transparency" in image.info)
     if rest := len(content[len(SIGNATURE) + sum(len(chunk.whole) for chunk in chunks) :].strip(b"\0")):
