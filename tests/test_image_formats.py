@@ -578,6 +578,67 @@ def test_pages_that_share_a_palette_are_refused():
         encode(kind, pages)
 
 
+def strips_of_pages(values, compression, counts=None, moved=None, shares=None):
+    """Return a TIFF of two grey pages `values`, each of two strips.
+
+    Args:
+        values: uint8 `(2, 20, 37)`.
+        compression: 1 (none) or 8 (Deflate).
+        counts: sizes of the strips, in both pages, instead of the right ones.
+        moved: by how many bytes the second page's strips lie behind those of the first; None if they are others.
+        shares: number of a tag of the first page that is the second page's too, with 0 as white.
+    """
+    content, lists = b"II*\0" + bytes(4), []
+    for value in values:
+        packed = [half.tobytes() if compression == 1 else zlib.compress(half.tobytes()) for half in np.split(value, 2)]
+        sizes = [len(half) for half in packed]
+        lists.append({273: [len(content), len(content) + sizes[0]], 279: counts or sizes})
+        content += b"".join(packed)
+    if moved is not None:
+        lists[1][273] = [offset + moved for offset in lists[0][273]]
+    content += bytes(len(content) % 2)
+    places = [{}, {}]
+    for index, tag in itertools.product((0, 1), (273, 279)):
+        places[index][tag] = places[0][tag] if index and tag == shares else len(content)
+        content += struct.pack("<2I", *lists[index][tag])
+    first, size = len(content), 2 + 9 * 12 + 4
+    for index, following in enumerate((first + size, 0)):
+        tags = [(256, 1, WIDTH), (257, 1, HEIGHT), (258, 1, 8), (259, 1, compression), (262, 1, 1 - index)]
+        tags += [(273, 2, places[index][273]), (277, 1, 1), (278, 1, HEIGHT // 2), (279, 2, places[index][279])]
+        content += struct.pack("<H", 9) + b"".join(struct.pack("<HHII", tag, 4, *rest) for tag, *rest in tags)
+        content += struct.pack("<I", following)
+    return content[:4] + struct.pack("<I", first) + content[8:]
+
+
+@pytest.mark.parametrize("moved", [None, 0, 150])
+@pytest.mark.parametrize("counts", [[1, 1], [100, 100]])
+def test_pages_that_share_their_bytes_beyond_their_stated_sizes(counts, moved):
+    """Some programs state wrong sizes of pixels that are not compressed."""
+    values = RANDOM.integers(0, 256, (2, HEIGHT, WIDTH)).astype(np.uint8)
+    kind, pages = decode(strips_of_pages(values, 1, counts, moved))
+    start = HEIGHT * WIDTH if moved is None else moved
+    stored = values.tobytes()[start : start + HEIGHT * WIDTH]
+    second = 255 - np.frombuffer(stored, np.uint8).reshape(HEIGHT, WIDTH)  # in which 0 is white
+    assert np.array_equal(pages[1].pixels, second)
+    written = encode(kind, [pages[0]._replace(pixels=values[0] ^ 90), pages[1]._replace(pixels=second ^ 60)])
+    with Image.open(io.BytesIO(written)) as image:
+        assert np.array_equal(np.asarray(image), values[0] ^ 90)
+        image.seek(1)
+        assert np.array_equal(np.asarray(image), second ^ 60)
+
+
+def test_pages_that_share_a_list_of_strips_are_refused():
+    """The list is wrong for one page if the other page's strips get other places. If they do not, it stays."""
+    values = RANDOM.integers(0, 256, (2, HEIGHT, WIDTH)).astype(np.uint8)
+    with pytest.raises(OSError, match="pages share one list of strips"):
+        turned(strips_of_pages(values, 1, shares=273))
+    kind, pages = decode(strips_of_pages(values, 8, shares=279))
+    with pytest.raises(OSError, match="pages share one list of strips"):
+        encode(kind, [page_._replace(pixels=page_.pixels & 7) for page_ in pages])
+    _, output = turned(strips_of_pages(values, 1, shares=279))
+    assert np.array_equal(tifffile.imread(io.BytesIO(output), key=range(2)), values[:, ::-1])
+
+
 def test_nodata_is_said_to_be_lost():
     file = io.BytesIO()
     tifffile.imwrite(file, np.zeros((16, 16), np.uint16), extratags=[(42113, 2, 0, "65535", True)])
@@ -690,9 +751,21 @@ def test_png_palette(bits, has_alpha):
     colours = np.hstack([palette, alpha[:, None]]) if has_alpha else palette
     assert np.array_equal(page_.pixels, colours[values[..., 0]])
     changed = page_.pixels ^ 255
-    with Image.open(io.BytesIO(encode(kind, [page_._replace(pixels=changed)]))) as image:
+    output = encode(kind, [page_._replace(pixels=changed)])
+    assert has_alpha or chunks_of(output)[0][1][8:10] == bytes([bits, 3])  # Pillow 11.0 takes more bits with alpha
+    with Image.open(io.BytesIO(output)) as image:
         assert image.mode == "P"
         assert np.array_equal(np.asarray(image.convert("RGBA" if has_alpha else "RGB")), changed)
+
+
+@pytest.mark.parametrize(("colours", "bits"), [(2, 1), (3, 2), (16, 4), (17, 8), (200, 8)])
+def test_png_palette_gets_the_depth_of_its_new_colours(colours, bits):
+    kind, (page_,) = decode(made_png(np.zeros((HEIGHT, WIDTH, 1), int), 2, 3, palette=bytes(12)))
+    changed = np.arange(HEIGHT * WIDTH).reshape(HEIGHT, WIDTH, 1).repeat(3, 2) % colours
+    output = encode(kind, [page_._replace(pixels=changed.astype(np.uint8))])
+    assert chunks_of(output)[0][1][8:10] == bytes([bits, 3])
+    with Image.open(io.BytesIO(output)) as image:
+        assert np.array_equal(np.asarray(image.convert("RGB")), changed)
 
 
 FIRST_CHUNKS = [

@@ -6,8 +6,7 @@ refused by name.
 
 import io
 import os
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -56,21 +55,19 @@ def write(pages: Sequence[Page]) -> bytes:
     file.seek(0)
     with open_tiff(file) as (_, found):
         directories = {page.offset: page for page in found}
-        tags, shared = _places_of_tags(found, len(content)), _shared_segments(found)
-        palettes = Counter(page.tags[320].valueoffset for page in found if 320 in page.tags)
+        tags, shared_tags = _places_of_tags(found, len(content)), _shared_tags(found)
+        shared = _shared_segments([page.form for page in pages], found)
         for page in pages:
             layout: Layout = page.form
             directory = directories[layout.directory]
             if layout.photometric == PALETTE:
-                if palettes[directory.tags[320].valueoffset] > 1:
-                    raise OSError("cannot write a TIFF in which pages share one palette; save it as RGB")
                 stored, colour_map = _with_palette(page)
-                directory.tags[320].overwrite(colour_map)
+                _replace_tag(directory.tags[320], colour_map, shared_tags)
             else:
                 stored = _stored(page)
             if any(tags.find(1, offset, offset + count) >= 0 for offset, count in zip(layout.offsets, layout.counts)):
                 raise OSError("the pixels of the TIFF lie where its tags are: it is damaged")
-            _replace_segments(file, directory, layout, _segments_of(layout, stored), shared)
+            _replace_segments(file, directory, layout, _segments_of(layout, stored), shared, shared_tags)
     written = file.getvalue()
     if written.find(GDAL_PROMISE, 0, 1000) >= 0:
         written = written.replace(GDAL_PROMISE, GDAL_PROMISE.replace(b"NO\n ", b"YES\n"), 1)
@@ -271,25 +268,49 @@ def _places_of_tags(directories: Sequence[Any], size: int) -> bytearray:
     return places
 
 
-def _shared_segments(directories: Sequence[Any]) -> set[int]:
-    """Return the offsets of the strips and tiles of a file that have bytes in common with others."""
-    segments = sorted(
-        (start, start + count)
-        for page in directories
-        for start, count in zip(page.dataoffsets, page.databytecounts)
-        if count
-    )
-    shared, farthest, end = set(), 0, 0  # the segment that reaches farthest so far, and where it ends
-    for start, stop in segments:
+def _shared_segments(layouts: Sequence[Layout], directories: Sequence[Any]) -> set[int]:
+    """Return the offsets of the strips and tiles of a file that have bytes in common with others, also with a mask's.
+
+    Raises:
+        OSError: there are some in a stack that has one directory for many planes. They could not be moved.
+    """
+    written = {layout.directory for layout in layouts}
+    places = [(layout.offsets, layout.counts) for layout in layouts]
+    places += [(page.dataoffsets, page.databytecounts) for page in directories if page.offset not in written]
+    shared = _shared(place for offsets, counts in places for place in zip(offsets, counts))
+    if shared and len(written) < len(layouts):
+        raise OSError("cannot write a stack of one directory whose planes share their bytes; save it as pages")
+    return shared
+
+
+def _shared_tags(directories: Sequence[Any]) -> set[int]:
+    """Return the offsets of the values of tags that have bytes in common with others."""
+    return _shared((tag.valueoffset, tag.valuebytecount) for page in directories for tag in page.tags)
+
+
+def _shared(places: Iterable[tuple[int, int]]) -> set[int]:
+    """Return the offsets of those places, `(offset, bytes)`, that have bytes in common with others.
+
+    Example:
+        >>> sorted(_shared([(0, 4), (4, 4), (10, 9), (12, 2), (15, 1)]))
+        [10, 12, 15]
+    """
+    shared, farthest, end = set(), 0, 0  # the place that reaches farthest so far, and where it ends
+    for start, count in sorted(place for place in places if place[1]):
         if start < end:
             shared |= {start, farthest}
-        if stop > end:
-            farthest, end = start, stop
+        if start + count > end:
+            farthest, end = start, start + count
     return shared
 
 
 def _replace_segments(
-    file: BinaryIO, directory: Any, layout: Layout, segments: Sequence[bytes], shared: set[int]
+    file: BinaryIO,
+    directory: Any,
+    layout: Layout,
+    segments: Sequence[bytes],
+    shared: set[int],
+    shared_tags: set[int],
 ) -> None:
     """Write strips or tiles in the place of the old ones; at the end of the file if they are longer, or `shared`."""
     offsets = list(layout.offsets)
@@ -304,6 +325,13 @@ def _replace_segments(
     counts = [len(segment) for segment in segments]
     for code, old, new in ((layout.offsets_tag, layout.offsets, offsets), (layout.counts_tag, layout.counts, counts)):
         if tuple(new) != tuple(old):
-            tag = directory.tags[code]
-            fits = tag.dtype != SHORT or max(new) < 2**16
-            tag.overwrite(new, dtype=tag.dtype if fits else LONG)
+            _replace_tag(directory.tags[code], new, shared_tags)
+
+
+def _replace_tag(tag: Any, value: Sequence[int], shared: set[int]) -> None:
+    """Write another value of a tag. Raises `OSError` if its place is one of those that are `shared`."""
+    if tag.valueoffset in shared:
+        name = "palette; save it as RGB" if tag.code == 320 else "list of strips or tiles; save them as files"
+        raise OSError(f"cannot write a TIFF in which pages share one {name}")
+    fits = tag.dtype != SHORT or max(value) < 2**16
+    tag.overwrite(value, dtype=tag.dtype if fits else LONG)

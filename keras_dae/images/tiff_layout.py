@@ -26,7 +26,7 @@ WHOLE_BITS = {"u": (*range(1, 33), 64), "i": (8, 16, 32, 64), "f": (16, 32, 64)}
 MAX_PAGE_BYTES = 2**32  # of the unpacked pixels of a page
 LOST = {  # tag -> what the output does not hold
     37724: "the layers of Photoshop, which are not denoised",
-    42113: "the meaning of GDAL's nodata value, because such pixels are denoised like others",
+    42113: "the meaning of GDAL's nodata value, because such pixels are measured and denoised like others",
 }
 LUMA = (0.299, 0.587, 0.114)  # of red, green and blue, as YCbCr usually has them
 CMYK_INKS = 1
