@@ -135,6 +135,14 @@ def test_a_white_beyond_8_bits(tmp_path):
         load_dataset(TrainConfig(dataset=str(tmp_path / "grey.npy"), white=4095))
 
 
+def test_a_white_without_images(tmp_path):
+    """What is missing are images, not another white."""
+    (tmp_path / "camera").mkdir()
+    (tmp_path / "camera/0.png").write_bytes(b"no image")
+    with pytest.raises(UserError, match=r"0\.png"):
+        load_dataset(TrainConfig(dataset=str(tmp_path / "camera"), white=4095))
+
+
 def test_a_declared_white_is_taken(tmp_path):
     """TIFF tag 281, MaxSampleValue."""
     (tmp_path / "camera").mkdir()

@@ -59,11 +59,13 @@ def dataset_white(option: str | int, depths: Iterable[Depth], name: str) -> Whit
     depths = list(depths)
     deep = [depth for depth in depths if depth.dtype == "uint16"]
     if not deep:
-        if isinstance(option, int) and depths and all(depth.dtype not in ("uint8", "bool") for depth in depths):
+        if not isinstance(option, int):
+            return White(255, "uint8")
+        if depths and all(depth.dtype not in ("uint8", "bool") for depth in depths):
             raise UserError(f"expected 8-bit or 16-bit images for --white {option}, got floats in {name}")
-        if isinstance(option, int) and option > 255:
+        if depths and option > 255:
             raise UserError(f"expected --white from 1 to 255, the largest value of 8-bit images, got {option}")
-        return White(option if isinstance(option, int) else 255, "uint8")
+        return White(option, "uint8")
     maximum = int(max(depth.maximum for depth in deep))
     declared = max((depth.declared for depth in deep if depth.declared), default=None)
     if isinstance(option, int):
