@@ -66,11 +66,11 @@ def _hub(options):
 
 
 def _check(options):
+    if options.output_dir or options.overwrite:
+        raise UserError("expected --check without --output-dir and --overwrite: it writes nothing")
     from export.recheck import check_run
     from export.run import print_parity
 
-    if options.output_dir or options.overwrite:
-        raise UserError("expected --check without --output-dir and --overwrite: it writes nothing")
     entries, paths = check_run(options.run, options.formats)
     print_parity(options.run, paths, entries)
 

@@ -82,11 +82,12 @@ def test_what_is_lost_is_said_for_its_file(denoiser, tmp_path, monkeypatch, caps
     def losing(content):
         kind, pages = decode(content)
         lost = ("the thumbnail", "the maker's notes") if pages[0].pixels[0, 0] == 255 else ()
-        return kind, [page._replace(lost=lost) for page in pages * 2]
+        return kind, [page._replace(lost=lost) for page in pages]
 
     monkeypatch.setattr(batching, "decode", losing)
     for index, image in enumerate(images(3, marked=(1,))):
-        Image.fromarray(image).save(tmp_path / f"{index}.tif")
+        page = Image.fromarray(image)
+        page.save(tmp_path / f"{index}.tif", save_all=True, append_images=[page])
     assert main([str(tmp_path), "--model", "mnist", "--output-dir", str(tmp_path / "out"), "--processes", "1"]) == 0
     lines = [line for line in capsys.readouterr().err.splitlines() if "lost: " in line]
     assert lines == [f"{tmp_path / '1.tif'}: lost: the thumbnail; the maker's notes"]  # both pages have lost the same

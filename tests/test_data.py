@@ -269,10 +269,6 @@ class TestPairs:
             assert np.array_equal(np.rint(255 * clean) // 2, np.rint(255 * noisy))
         for held in (dataset.test, dataset.validation):
             assert np.array_equal(held.clean // 2, held.noisy)
-        for held in (
-            dataset.test,
-            dataset.validation,
-        ):  # what is measured: the denoised noisy images, against the clean
             noisy, clean = evaluation_images(held, TrainConfig(**pairs))
             assert np.array_equal(np.rint(255 * clean), held.clean)
             assert np.array_equal(np.rint(255 * noisy), held.clean // 2)

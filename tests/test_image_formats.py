@@ -521,16 +521,11 @@ def test_declared_white():
 
 def tiles_at(tiles, chosen, compression):
     """Return a TIFF of 2 × 3 tiles of 32 × 32 grey pixels. `chosen` are the numbers of its tiles in `tiles`."""
-    packed = [tile.tobytes() if compression == 1 else zlib.compress(tile.tobytes()) for tile in tiles]
-    starts = np.cumsum([8, *map(len, packed)])
-    content = b"".join(packed) + b"\0" * (starts[-1] % 2)
-    offsets, counts = [int(starts[index]) for index in chosen], [len(packed[index]) for index in chosen]
-    place = 8 + len(content)
-    content += struct.pack("<12I", *offsets, *counts)
-    tags = [(256, 1, 96), (257, 1, 64), (258, 1, 8), (259, 1, compression), (262, 1, 1), (277, 1, 1)]
-    tags += [(322, 1, 32), (323, 1, 32), (324, 6, place), (325, 6, place + 24)]
-    directory = struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", tag, 4, *rest) for tag, *rest in tags)
-    return b"II*\0" + struct.pack("<I", 8 + len(content)) + content + directory + bytes(4)
+    stacked = np.vstack(tiles)[..., None]
+    tags, packed, _ = page(stacked, tile=(32, 32), compression=compression)
+    offsets = np.cumsum([8, *(len(tile) + len(tile) % 2 for tile in packed)])  # where `made_tiff` writes them
+    places = {324: (4, [int(offsets[index]) for index in chosen]), 325: (4, [len(packed[index]) for index in chosen])}
+    return made_tiff((tags | {256: (4, [96]), 257: (4, [64])} | places, packed, ()))
 
 
 @pytest.mark.parametrize("compression", [1, 8])

@@ -50,8 +50,6 @@ URL, ADDRESS = "http://127.0.0.1:8501", "127.0.0.1:8500"
 MODEL = f"{URL}/v1/models/denoiser"
 CLIENTS = 8
 TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "1" * 32}
-
-
 ATTEMPTS = 3  # Ray gives up when its processes take more than a minute to start, which happens on a busy machine
 
 

@@ -158,8 +158,6 @@ class Denoiser:
         """
         if np.ma.is_masked(image) or getattr(image, "mode", "") in ("P", "PA"):  # of a Pillow image
             raise UserError("expected pixels, got a masked array or palette indices; fill or convert the image first")
-        if not (white in (None, "auto", "type") or isinstance(white, (int, np.integer))):
-            raise UserError(f"expected white to be an integer, 'auto' or 'type', got {white!r}")
         image = np.asarray(image)
         check_image(image, self.trained_on.clip)
         try:

@@ -25,12 +25,15 @@ def choose_white(images: Iterable[np.ndarray], white: White, declared: int | Non
         declared: the white that the file declares, if it does.
 
     Raises:
-        ValueError: a white is given, and an image is float, or of a smaller type, or has larger values.
+        ValueError: `white` is none of these; or a white is given, and an image is float, or of a smaller type, or has
+            larger values.
 
     Example:
         >>> choose_white([np.array([[0, 4000]], np.uint16)], "auto")
         4095
     """
+    if white not in ("auto", "type") and not isinstance(white, (int, np.integer)):
+        raise ValueError(f"expected white to be an integer, 'auto' or 'type', got {white!r}")
     if white == "type":
         return None
     maximum = 0

@@ -88,9 +88,11 @@ def read(content: bytes) -> Iterator[Page]:
     with _open(chunks) as image:
         check_size(image.width, image.height)
         _check_palette(chunks, image)
-        if "transparency" in image.info and (bits := _grey_bits(chunks)) in (1, 2, 4):  # Pillow scales only the pixels
-            stored = next(chunk.whole[8:10] for chunk in chunks if chunk.name == b"tRNS")
-            image.info["transparency"] = (int.from_bytes(stored, "big") & (2**bits - 1)) * 255 // (2**bits - 1)
+        depth, colours = _depth_and_colours(chunks)
+        if "transparency" in image.info and colours == 0 and depth < 8:  # Pillow scales only the pixels
+            stored = next(int.from_bytes(chunk.data[:2]) for chunk in chunks if chunk.name == b"tRNS")
+            white = 2**depth - 1
+            image.info["transparency"] = (stored & white) * 255 // white
         pixels = pixels_of(image)
     form, lost = _form(chunks, "transparency" in image.info)
     if rest := len(content[len(SIGNATURE) + sum(len(chunk.whole) for chunk in chunks) :].strip(b"\0")):
@@ -122,12 +124,6 @@ def orientation(content: bytes, page: Page) -> int:
     others = b"".join(chunk.whole for chunk in chunks[1:] if chunk.name in READ_BY_PILLOW)
     with open_as("PNG", SIGNATURE + chunks[0].whole + exif + others) as image:
         return orientation_of(image)
-
-
-def _grey_bits(chunks: Sequence[_Chunk]) -> int:
-    """Return the bits of a pixel of a grey file; 0 for other colours."""
-    bits, colour_type = chunks[0].whole[16:18]
-    return bits if colour_type == 0 else 0
 
 
 def _encode(page: Page) -> list[_Chunk]:

@@ -65,7 +65,7 @@ def _picture(text: str) -> str:
 def _check_outside(picture: str | None, *folders: str | None) -> None:
     """Raise `UserError` if the picture would lie among the images that are measured, and could replace one."""
     for folder in filter(None, folders):
-        if picture and Path(os.path.realpath(folder)) in Path(os.path.realpath(picture)).parents:
+        if picture and Path(os.path.realpath(picture)).is_relative_to(os.path.realpath(folder)):
             raise UserError(f"expected --picture outside of {folder}, whose images are measured, got {picture}")
 
 

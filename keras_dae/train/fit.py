@@ -74,12 +74,14 @@ def fit(
     if epochs_done < config.epochs and not early_stopping.is_over():
         callbacks = [
             Throughput(plan.batch_size * model.steps_per_keras_step),
-            *([keras.callbacks.TensorBoard(str(tensorboard), write_graph=False)] if tensorboard and rank == 0 else ()),
             StopIfUseless(noisy[:WATCHED], clean[:WATCHED]),
             checkpoint,
             early_stopping,
             StopWhenAsked(),
         ]
+        if tensorboard and rank == 0:
+            logs = keras.callbacks.TensorBoard(str(tensorboard), write_graph=False)
+            callbacks.insert(1, logs)  # after Throughput, whose figures it logs
         if config.average is not None:
             callbacks.insert(0, ValidateAverage())
         distribute = strategy.distribute_datasets_from_function
