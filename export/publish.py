@@ -11,6 +11,7 @@ from typing import Any
 from export.artefacts import ARTEFACT_NAMES, newest_version
 from keras_dae._util.atomic import sync
 from keras_dae._util.json_files import read_json, write_json
+from keras_dae.errors import UserError
 from keras_dae.runs.parity_file import sha256_of, verified_checksums
 
 Entries = dict[str, dict[str, Any]]  # format -> entry of parity.json
@@ -28,6 +29,9 @@ def publish(artefacts: dict[str, Path], entries: Entries, target: Path) -> dict[
 
     Returns:
         format -> path in `target`. A SavedModel gets the next version number.
+
+    Raises:
+        UserError: an artefact that would stay in `target` has other weights. Nothing was written.
     """
     places = {name: _place(name, target) for name in artefacts}
     files = {name: path for name, path in artefacts.items() if path.is_file()}
@@ -35,6 +39,7 @@ def publish(artefacts: dict[str, Path], entries: Entries, target: Path) -> dict[
     published = {name: entries[name] | checksums.get(name, {}) for name in artefacts}
 
     before = read_json(target / "parity.json") if (target / "parity.json").is_file() else {}
+    _check_same_weights({name: entry for name, entry in before.items() if name not in published}, published, target)
     replaced = {name: _replaced(places[name], before.get(name)) for name in files}
     during = {name: entry | replaced.get(name, {}) for name, entry in published.items()}
     write_json(target / "parity.json", before | during)
@@ -46,6 +51,17 @@ def publish(artefacts: dict[str, Path], entries: Entries, target: Path) -> dict[
     sync(target)
     write_json(target / "parity.json", before | published)
     return places
+
+
+def _check_same_weights(staying: Entries, published: Entries, target: Path) -> None:
+    """Raise `UserError` if an entry that stays has other weights. Entries of earlier releases do not name theirs."""
+    weights = {entry.get("weights_sha256") for entry in published.values()} | {None}
+    others = [ARTEFACT_NAMES[name] for name, entry in staying.items() if entry.get("weights_sha256") not in weights]
+    if others:
+        raise UserError(
+            f"expected exports of the same weights in {target}, got other weights in {', '.join(others)}; remove what "
+            "is there, or choose another --output-dir"
+        )
 
 
 def _place(name: str, target: Path) -> Path:

@@ -1,6 +1,7 @@
 """Export a run: build every format in a scratch folder, verify it, and only then move it into the run folder."""
 
 import dataclasses
+import hashlib
 import os
 import shutil
 import sys
@@ -28,6 +29,7 @@ from keras_dae.runs.metrics_file import read_metrics
 
 if TYPE_CHECKING:
     import keras
+    import numpy as np
 
 
 @unchanged_process_state()
@@ -78,7 +80,7 @@ def export_run(
         raise UserError(f"expected --output-dir with a .keras file, got {run} alone")
     target = run if output_dir is None else Path(output_dir)
     model = load_model(run / "model.keras" if os.path.isdir(run) else run)
-    to_state_dict(model)  # raises if it is another network, or damaged
+    weights = _sha256_of_weights(to_state_dict(model))  # which raises if it is another network, or damaged
     config = _training_config(run)
     if "int8" in chosen and not (config or dataset or _suits_digits(model)):
         reason = f"int8 needs the images that the model was trained on, and {run} does not name them"
@@ -97,6 +99,8 @@ def export_run(
         if int8_is_left_out:
             del artefacts["int8"]
         entries = verify(model, artefacts, int8_loss.parity_tolerance if int8_loss else INT8_TOLERANCE)
+        for entry in entries.values():
+            entry["weights_sha256"] = weights
         if int8_loss and "int8" in entries:
             entries["int8"] |= dataclasses.asdict(int8_loss)
         placed = publish(artefacts, entries, target)
@@ -113,6 +117,14 @@ def export_run(
             raise ParityError(message)
         print(f"note: {message}", file=sys.stderr)
     return placed
+
+
+def _sha256_of_weights(state: Mapping[str, "np.ndarray"]) -> str:
+    """Return the SHA-256 of the names and float32 values of all weights, in hexadecimal."""
+    digest = hashlib.sha256()
+    for name, value in state.items():
+        digest.update(name.encode() + value.tobytes())
+    return digest.hexdigest()
 
 
 def _suits_digits(model: "keras.Model") -> bool:

@@ -419,6 +419,18 @@ class TestRun:
         assert main(command) == 0
         assert set(content(tmp_path / "out")) == {"model.onnx", "parity.json"}
 
+    def test_another_model_beside_exports_that_stay(self, run, tmp_path, few_cases, capsys):
+        """They would be listed as verified against a model that is not theirs."""
+        build_autoencoder(seed=9, initialization="torch").save(tmp_path / "other.keras")
+        first, second = (["--output-dir", str(tmp_path / "out"), "--formats", name] for name in ("onnx", "saved_model"))
+        assert main([str(run / "model.keras"), *first]) == 0
+        assert main([str(run / "model.keras"), *second]) == 0
+        before = content(tmp_path / "out")
+        error = ("same weights", "model.onnx", "another --output-dir")
+        assert_user_error(main([str(tmp_path / "other.keras"), *second]), capsys.readouterr().err, *error)
+        assert content(tmp_path / "out") == before
+        assert main([str(tmp_path / "other.keras"), *first, "saved_model"]) == 0
+
     @pytest.mark.slow
     def test_colour_keras_file(self, tmp_path, few_cases, capsys):
         """Nothing tells which images could calibrate 8 bits."""

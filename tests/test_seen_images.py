@@ -11,6 +11,7 @@ from PIL import Image
 
 from keras_dae.config import TrainConfig
 from keras_dae.data.load import load_dataset
+from keras_dae.data.splits import held_out_split
 from keras_dae.errors import UserError
 from keras_dae.evaluate.trained_runs import check_unseen, evaluation_config
 from keras_dae.runs.folder import load_config
@@ -228,12 +229,26 @@ class TestArrays:
         np.savez(tmp_path / "new.npz", x_train=digits, x_test=255 - digits[:5])
         assert len(measured(run, dataset=tmp_path / "new.npz")) == 5
 
-    def test_equal_rows_are_on_one_side(self, tmp_path, digits):
+    def test_equal_rows_are_on_one_side(self, tmp_path, digits, capsys):
         np.save(tmp_path / "twice.npy", np.concatenate([digits, digits]))
         dataset = load_dataset(TrainConfig(dataset=str(tmp_path / "twice.npy")))
         rows = [{image.tobytes() for image in images} for images in (dataset.train, dataset.validation.clean)]
         tested = {image.tobytes() for image in dataset.test.clean}
         assert rows[0] and not rows[0] & tested and not rows[1] & tested and not rows[0] & rows[1]
+        lines = [line for line in capsys.readouterr().err.splitlines() if "not trained on: equal" in line]
+        assert [line.split(":")[0] for line in lines] == ["twice", "twice"]  # for the test, and for the validation
+
+    @pytest.mark.parametrize("seed", range(6))
+    def test_one_image_many_times(self, tmp_path, digits, seed):
+        """It is always held out, so only the other one can be trained on."""
+        np.savez(tmp_path / "same.npz", x_train=np.repeat(digits[:2], (9, 1), axis=0), x_test=digits[2:4])
+        config = TrainConfig(dataset=str(tmp_path / "same.npz"), validation_split=0.5, seed=seed)
+        held_out = held_out_split(10, 0.5, seed)[1]
+        if 9 in held_out:
+            with pytest.raises(UserError, match="5 that are equal to one of them; remove duplicates"):
+                load_dataset(config)
+        else:
+            assert np.array_equal(load_dataset(config).train, digits[1:2][..., None])
 
     def test_test_images_that_are_training_images_are_said(self, digits_npz, tmp_path, capsys):
         """The file's own division is kept."""

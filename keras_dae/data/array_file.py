@@ -98,11 +98,11 @@ def array_dataset(config: TrainConfig, name: str, train: np.ndarray, test: np.nd
     if test is None:
         kept, test_rows = held_out_split(len(train), TEST_FRACTION, SPLIT_SEED, max_held_out)
         test, test_hashes = train, hashes[0]
-        kept = _without(kept, hashes[0], {hashes[0][row] for row in test_rows})
+        kept = _without(kept, test_rows, hashes[0], name)
     else:
         kept, test_rows = np.arange(len(train)), _spread(len(test), max_held_out)
         test_hashes = hashes[1]
-        if equal := len(hashes[1]) - len(_without(np.arange(len(test)), hashes[1], set(hashes[0]))):
+        if equal := sum(map(set(hashes[0]).__contains__, hashes[1])):
             print(
                 f"{printable(name)}: {equal:,} of {len(test):,} test images are training images, too", file=sys.stderr
             )
@@ -110,8 +110,7 @@ def array_dataset(config: TrainConfig, name: str, train: np.ndarray, test: np.nd
     train_rows, validation_rows = (
         kept[rows] for rows in held_out_split(len(kept), config.validation_split, config.seed, max_held_out)
     )
-
-    train_rows = _without(train_rows, hashes[0], {hashes[0][row] for row in validation_rows})
+    train_rows = _without(train_rows, validation_rows, hashes[0], name)
 
     def list_images() -> list[ImageRecord]:
         splits = (("train", train_rows, hashes[0]), ("validation", validation_rows, hashes[0]))
@@ -177,9 +176,21 @@ def _patch_size(config: TrainConfig, name: str, height: int, width: int) -> int 
     return None if config.patch_size is None and fits and max(height, width) <= MAX_PATCH_SIZE else size
 
 
-def _without(rows: np.ndarray, hashes: Sequence[str], held_out: set[str]) -> np.ndarray:
-    """Return the rows of images that are not equal to one that is held out."""
-    return rows[np.array([hashes[row] not in held_out for row in rows], bool)]
+def _without(rows: np.ndarray, held_out: np.ndarray, hashes: Sequence[str], name: str) -> np.ndarray:
+    """Return the rows of images that are not equal to one that is held out; say how many others there are."""
+    held = {hashes[row] for row in held_out}
+    kept = rows[np.array([hashes[row] not in held for row in rows], bool)]
+    if not len(kept):
+        raise UserError(
+            f"expected training images in {name} that differ from the {len(held_out):,} that are held out, got "
+            f"{len(rows):,} that are equal to one of them; remove duplicates"
+        )
+    if left_out := len(rows) - len(kept):
+        print(
+            f"{printable(name)}: {left_out:,} of {len(rows):,} images are not trained on: equal ones are held out",
+            file=sys.stderr,
+        )
+    return kept
 
 
 def _spread(count: int, max_rows: int | None) -> np.ndarray:
