@@ -57,7 +57,7 @@ def _check_same_weights(staying: Entries, published: Entries, target: Path) -> N
     """Raise `UserError` if an entry that stays has other weights. Entries of earlier releases do not name theirs."""
     weights = {entry.get("weights_sha256") for entry in published.values()} | {None}
     others = [ARTEFACT_NAMES[name] for name, entry in staying.items() if entry.get("weights_sha256") not in weights]
-    if others:
+    if published and others:
         raise UserError(
             f"expected exports of the same weights in {target}, got other weights in {', '.join(others)}; remove what "
             "is there, or choose another --output-dir"

@@ -70,7 +70,7 @@ def poisson(clean: tf.Tensor, factor: Factor, seed: tf.Tensor) -> tf.Tensor:
     (Hasinoff, "Photon, Poisson noise", in Computer Vision: A Reference Guide, 2014.) `factor` is the standard
     deviation at a white pixel on the [0, 1] scale, ≥ 0. At 0 the result is `clean`.
     """
-    scale = tf.maximum(tf.cast(factor, tf.float32), 1e-4) ** 2  # float32 counts are exact up to 1e8 photons
+    scale = tf.maximum(tf.cast(factor, tf.float32), 1e-4) ** 2  # at most 1e8 photons; float32 rounds by a part in 2²⁴
     counts = tf.random.stateless_poisson(tf.shape(clean), seed, lam=clean / scale, dtype=tf.float32)
     return tf.where(factor > 0, counts * scale, clean)
 

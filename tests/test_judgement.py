@@ -78,7 +78,7 @@ def test_constant_images(train, validation, test, is_constant):
     held_out = (EvaluationImages(images(value)) for value in (validation, test))
     splits = DatasetSplits("grey", "", images(train), *held_out)
     if is_constant:
-        with pytest.raises(UserError, match=f"got grey, in which every pixel of every image is {train};"):
+        with pytest.raises(UserError, match=f"got grey, in which every pixel of all images is {train};"):
             check_not_constant(splits)
     else:
         check_not_constant(splits)
@@ -98,7 +98,9 @@ def test_constant_dataset(tmp_path, capsys):
     for size in range(64, 84):
         Image.new("L", (size, 64), 255).save(tmp_path / f"white/{size}.png")
     status = main(command(tmp_path / "white", tmp_path / "run"))
-    assert_user_error(status, capsys.readouterr().err, "got white, in which every pixel of every image is 255")
+    assert_user_error(
+        status, capsys.readouterr().err, "got white, in which every pixel of all validation and test images is 255"
+    )
     assert not (tmp_path / "run").exists()
 
 

@@ -15,8 +15,8 @@ def initializers(initialization: str, seed: int | None, layers: int) -> Callable
 
     Its arguments are `fan_in`, `torch_fan_in`, `bias` (default 0), `gain` (default 2) and `scale` (default 1):
 
-    - `he`: kernels N(0, gain / fan_in), with gain 2 before a ReLU and 1 elsewhere (He et al. 2015, arXiv:1502.01852,
-      eq. 10); biases are `bias`.
+    - `he`: kernels N(0, gain / fan_in), with gain 2 before a ReLU (He et al. 2015, arXiv:1502.01852, eq. 10) and 1
+      elsewhere; biases are `bias`.
     - `torch`: kernels and biases U(-b, b), b = 1 / sqrt(torch_fan_in). This is `kaiming_uniform_(a=sqrt(5))` in
       PyTorch's `_ConvNd.reset_parameters`. For a transposed layer, PyTorch counts the output channels.
 

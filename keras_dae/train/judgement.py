@@ -29,8 +29,9 @@ def check_not_constant(dataset: DatasetSplits) -> None:
         arrays.append(dataset.train)
     values = {value for array in arrays for value in (array.min().item(), array.max().item())}
     if len(values) == 1:
+        looked_at = "all images" if isinstance(dataset.train, np.ndarray) else "all validation and test images"
         raise UserError(
-            f"expected images that show something, got {dataset.name}, in which every pixel of every image is "
+            f"expected images that show something, got {dataset.name}, in which every pixel of {looked_at} is "
             f"{values.pop():g}; there is nothing to learn from them"
         )
 
