@@ -214,7 +214,7 @@ def parser(prog: str = "python -m keras_dae.torch_weights") -> argparse.Argument
     command.set_defaults(function=import_weights)
     command = commands.add_parser("export", help="make a PyTorch file from a run folder")
     command.add_argument("run", metavar="RUN", help="run folder or .keras file")
-    command.add_argument("path", metavar="FILE", help="file to write: .safetensors, .pt or .pth")
+    command.add_argument("path", metavar="FILE", help="file to write: .safetensors, .pt, .pth, .ckpt or .bin")
     command.add_argument("--overwrite", action="store_true", help="replace FILE if it exists")
     command.set_defaults(function=export_weights)
     return parser

@@ -207,7 +207,8 @@ def _add_output_options(group: argparse._ArgumentGroup) -> None:
         "--resume-anyway",
         action="store_true",
         default=False,
-        help="continue an interrupted run that began with other versions of packages; config.json lists them",
+        help="continue an interrupted run that began with other versions of packages, or another number of workers, "
+        "threads or cores; config.json lists them",
     )
     add("--no-export", dest="export", action="store_false", default=True, help="do not export to SavedModel and ONNX")
     add("--tensorboard", default=None, metavar="DIR", help="also write event files for TensorBoard")
